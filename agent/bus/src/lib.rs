@@ -1,0 +1,1 @@
+//! The D-Bus interface of the agent: types and proxy.

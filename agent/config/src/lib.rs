@@ -1,0 +1,1 @@
+//! mailready.toml: types, defaults, errors with line and nearest key.

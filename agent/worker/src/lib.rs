@@ -1,0 +1,1 @@
+//! One mailbox, as its user, in a sandbox.

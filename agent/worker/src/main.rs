@@ -1,0 +1,3 @@
+//! Empty on purpose: the library does the work.
+
+fn main() {}
