@@ -1,0 +1,86 @@
+//! The flow of one conversion, from the record to the set-aside spool, and all that follows it: drain and recovery.
+//!
+//! The rest of the agent (listener, queue, bus) sees it through [`Mailboxes`] only, and is tested with a simulated twin of it.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::account::{MailboxKey, SharedAccount};
+use crate::outcome::{Outcome, Progress, Why};
+
+/// A boxed future, since the trait is used as an object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What the agent remembers of a mailbox, answered from memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The mbox is the mail.
+    Mbox,
+    /// The Maildir is the mail, by this run.
+    Maildir {
+        /// Run id.
+        run: String,
+    },
+    /// A record says `begun` and the disk has not been asked yet; do not answer `ready`, do not convert.
+    Unknown,
+}
+
+/// What a conversion is started with.
+#[derive(Clone)]
+pub struct Ask {
+    /// On whose behalf; may rise while it runs (promotion): [`watch`] it.
+    pub why: watch::Receiver<Why>,
+    /// Becomes true when the agent stops: before the commit the conversion is abandoned, after it it is finished.
+    pub stop: watch::Receiver<bool>,
+    /// Called a few times a second at most.
+    pub report: Arc<dyn Fn(Progress) + Send + Sync>,
+}
+
+/// A post-login script that waits for its answer, bound to the process of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseId(pub u64);
+
+/// What a lease is bound to, told before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// The session opens the Maildir; holds back a rollback.
+    Ready,
+    /// The session opens the mbox; holds back the commit until its process ends.
+    Stay,
+}
+
+/// The mailboxes, as the rest of the agent sees them.
+pub trait Mailboxes: Send + Sync {
+    /// From memory, at once.
+    fn standing(&self, key: &MailboxKey) -> Standing;
+
+    /// Bytes of the mbox, as far as known without waiting; for the order of the queue.
+    fn size_hint(&self, account: &SharedAccount) -> Option<u64>;
+
+    /// Converts one mailbox. The caller sees to it that one key has one conversion at a time.
+    fn convert(&self, account: SharedAccount, ask: Ask) -> BoxFuture<'_, Outcome>;
+
+    /// Registers the session behind a lease request. `session` is the descriptor that came with it: a socket whose peer is the imap or pop3 process.
+    ///
+    /// # Errors
+    /// If the peer cannot be told, has ended, or is not the user's.
+    fn lease(&self, account: &SharedAccount, session: OwnedFd) -> io::Result<LeaseId>;
+
+    /// Binds a lease to its answer; to be called before the answer is sent. False: that answer is not allowed now (a `Stay` while the
+    /// commit is under way: wait for its outcome, which takes no longer than the locks are held; a `Ready` while there is no Maildir).
+    fn bind(&self, lease: LeaseId, answer: Bind) -> bool;
+
+    /// The script went away without an answer: it decides for the mbox by itself, so this binds as `Stay`, whatever is under way.
+    fn abandoned(&self, lease: LeaseId);
+
+    /// Brings every `begun` run to its end by what the disk says; called once at start, before [`Standing::Unknown`] can vanish.
+    fn recover(&self) -> BoxFuture<'_, ()>;
+
+    /// Called about once a second: drains what came to the old places.
+    fn tick(&self) -> BoxFuture<'_, ()>;
+}
