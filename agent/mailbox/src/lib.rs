@@ -1,1 +1,54 @@
-//! The engine: mbox to Maildir and back, receipts; no OS services but files.
+//! The engine: mbox to Maildir, byte for byte what the present server shows, with proof.
+//!
+//! The problem: a converter that reads an mbox by rules of its own shows clients other mail than they knew, and a client that sees
+//! other mail throws its cache away, or worse, its trust. So the only rules here are those of the server in charge (`formats.md` 1
+//! to 4 say which and where they were read): where a message ends, which headers it hides, which UID a message has.
+//!
+//! The crate knows files by handle and nothing else: no sockets, no processes, no users, no D-Bus. It never changes an mbox: it
+//! reads it by `pread` alone, because offset and locks of the description are shared with another process.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`stage`] | one streaming pass from an mbox to a complete Maildir in a private folder; the rest; the seal |
+//! | [`verify`] | the stage read back from disk and compared with its receipt |
+//! | [`extract`] | new mail behind a tombstone or a converted length, as message files |
+//! | [`convert_file`] | one file, no agent: locks, stage, verify, commit |
+//! | [`marker`], [`receipt`], [`tombstone`] | formats of `ARCHITECTURE.md` |
+//! | [`subscriptions`] | Dovecot's list of subscribed folders, mbox form to Maildir form |
+//!
+//! Memory is constant: whatever there is one of per message goes to disk while it streams.
+
+#![forbid(unsafe_code)]
+
+pub mod convert_file;
+pub mod error;
+pub mod extract;
+pub mod marker;
+pub mod receipt;
+pub mod rules;
+pub mod run_id;
+pub mod stage;
+pub mod subscriptions;
+pub mod tombstone;
+pub mod verify;
+
+pub use error::{Error, Result};
+pub use rules::{Known, Rules, Server, Zone};
+pub use run_id::RunId;
+pub use stage::{Source, Stage, Summary, SyncHow};
+
+use std::ops::ControlFlow;
+
+/// How far a pass over a mailbox has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Messages done.
+    pub messages: u64,
+    /// Bytes done.
+    pub bytes: u64,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+/// Called now and then during a long pass; [`ControlFlow::Break`] stops it with [`Error::Cancelled`].
+pub type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;

@@ -1,0 +1,1 @@
+//! The receipt `mailready-receipt`: a line a message.
