@@ -1,1 +1,7 @@
 //! The agent: arrivals, queue, gate, commit, drain.
+
+pub mod account;
+pub mod durable;
+pub mod flow;
+pub mod outcome;
+pub mod records;

@@ -1,0 +1,309 @@
+//! The archive records: the agent's own account of every conversion, and all that it must know across a crash.
+//!
+//! One file a run under `STATE/runs`, as laid down in ARCHITECTURE.md, and an index of them in memory. A record that cannot be read is never
+//! guessed at and never overwritten: its file stays, its user (if the name can still be read) is refused, and the log says what to do.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::MailboxKey;
+use crate::durable::Shelf;
+
+/// The version of the format that this agent reads and writes.
+pub const RECORD_VERSION: u32 = 1;
+
+/// Name of the source that every record has.
+pub const INBOX: &str = "INBOX";
+
+/// How far a run has come; a hint that spares a look at the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// May be at any step; only the disk says which.
+    Begun,
+    /// The Maildir is the mail, the spool is set aside.
+    Converted,
+    /// Rolled back, or ended before its commit.
+    Undone,
+}
+
+/// One conversion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// [`RECORD_VERSION`].
+    pub version: u32,
+    /// Run id; also the name of the file.
+    pub run: String,
+    /// Login name at the time.
+    pub user: String,
+    /// Owner of the mailbox.
+    pub uid: u32,
+    /// Group of the mailbox's files.
+    pub gid: u32,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Where the Maildir stands or is going to stand.
+    pub maildir: PathBuf,
+    /// The work folder.
+    pub work: PathBuf,
+    /// The archive folder that holds `RUNID.N`.
+    pub archive: PathBuf,
+    /// Unix seconds.
+    pub started: u64,
+    /// The mboxes, the inbox among them.
+    pub source: Vec<SourceRecord>,
+}
+
+/// One mbox of a conversion, as the last look saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceRecord {
+    /// `INBOX`, or the folder's name in UTF-8.
+    pub name: String,
+    /// Where it stood.
+    pub path: PathBuf,
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Bytes converted.
+    pub length: u64,
+}
+
+impl Record {
+    /// What the mailbox is on disk: the uid and the path of the inbox.
+    pub fn key(&self) -> MailboxKey {
+        // A record without an inbox is refused when it is read or put, so the empty path is never a key that anybody asks for.
+        let inbox = self.inbox().map(|source| source.path.clone()).unwrap_or_default();
+        MailboxKey { uid: self.uid, inbox }
+    }
+
+    /// The inbox among the sources.
+    pub fn inbox(&self) -> Option<&SourceRecord> {
+        self.source.iter().find(|source| source.name == INBOX)
+    }
+
+    fn parse(text: &str, file_name: &str) -> Result<Self, (Option<String>, Fault)> {
+        /// The little that every version is going to have.
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+            user: Option<String>,
+        }
+        let head: Head =
+            toml::from_str(text).map_err(|error| (None, Fault::Unreadable(error.to_string())))?;
+        let of_user = |fault| (head.user.clone(), fault);
+        if head.version != RECORD_VERSION {
+            return Err(of_user(Fault::Version(head.version)));
+        }
+        let record: Self =
+            toml::from_str(text).map_err(|error| of_user(Fault::Unreadable(error.to_string())))?;
+        record.check().map_err(|what| of_user(Fault::Unreadable(what.to_owned())))?;
+        if record.run != file_name {
+            return Err(of_user(Fault::Unreadable(format!(
+                "the file is named otherwise than its run, {}",
+                record.run
+            ))));
+        }
+        Ok(record)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.version != RECORD_VERSION {
+            return Err("not this agent's record version");
+        }
+        if !is_run_id(&self.run) {
+            return Err("the run id is malformed");
+        }
+        if self.uid == 0 {
+            return Err("root has no record");
+        }
+        match self.source.iter().filter(|source| source.name == INBOX).count() {
+            1 => Ok(()),
+            0 => Err("no source is the INBOX"),
+            _ => Err("two sources are the INBOX"),
+        }
+    }
+}
+
+/// `YYYYMMDDThhmmssZ-` and 16 lower-case hex digits.
+pub fn is_run_id(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() == 33
+        && bytes.iter().enumerate().all(|(at, byte)| match at {
+            8 => *byte == b'T',
+            15 => *byte == b'Z',
+            16 => *byte == b'-',
+            0..=14 => byte.is_ascii_digit(),
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
+}
+
+/// Why a record is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// It, or the folder, cannot be opened or read.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+    /// Not the TOML that ARCHITECTURE.md lays down.
+    #[error("not a record: {0}")]
+    Unreadable(String),
+    /// Written by a newer mailready.
+    #[error(
+        "record version {0}, and this agent reads version {RECORD_VERSION}: start the mailready that wrote it"
+    )]
+    Version(u32),
+}
+
+/// A record, or the folder of records, that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {fault}", path.display())]
+pub struct RecordError {
+    /// The file or folder; it is left as it is.
+    pub path: PathBuf,
+    /// The user it was about, where that can still be read.
+    pub user: Option<String>,
+    /// What is wrong.
+    #[source]
+    pub fault: Fault,
+}
+
+/// All records: the files and an index of them.
+#[derive(Debug)]
+pub struct Records {
+    shelf: Shelf,
+    /// Taken around file and index together, so that they never disagree about who was last. It is held across a sync; the few workers that
+    /// write records wait for the same disk anyway.
+    writing: Mutex<()>,
+    index: Mutex<Index>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    runs: BTreeMap<String, Arc<Record>>,
+    latest: HashMap<MailboxKey, Arc<Record>>,
+    /// Users whose record could not be read, with the reason.
+    refused: HashMap<String, String>,
+}
+
+impl Index {
+    fn insert(&mut self, record: Arc<Record>) {
+        let key = record.key();
+        if self.latest.get(&key).is_none_or(|last| order(last) <= order(&record)) {
+            self.latest.insert(key, Arc::clone(&record));
+        }
+        self.runs.insert(record.run.clone(), record);
+    }
+
+    fn remove(&mut self, run: &str) {
+        let Some(gone) = self.runs.remove(run) else { return };
+        let key = gone.key();
+        self.latest.remove(&key);
+        if let Some(last) =
+            self.runs.values().filter(|record| record.key() == key).max_by_key(|record| order(record))
+        {
+            let last = Arc::clone(last);
+            self.latest.insert(key, last);
+        }
+    }
+}
+
+fn order(record: &Record) -> (u64, String) {
+    (record.started, record.run.clone())
+}
+
+impl Records {
+    /// Opens `STATE/runs` and reads all of it. The records that cannot be used are returned beside it; their users are refused.
+    ///
+    /// # Errors
+    /// If the folder itself cannot be made or read.
+    pub fn open(state: &Path) -> Result<(Self, Vec<RecordError>), RecordError> {
+        let path = state.join("runs");
+        let of_folder = |error| RecordError { path: path.clone(), user: None, fault: Fault::Io(error) };
+        let shelf = Shelf::open(path.clone()).map_err(of_folder)?;
+        let names = shelf.names().map_err(of_folder)?;
+        let mut index = Index::default();
+        let mut errors = Vec::new();
+        for name in names {
+            let file = shelf.path_of(&name);
+            let parsed = match fs::read_to_string(&file) {
+                Ok(text) => Record::parse(&text, &name),
+                Err(error) => Err((None, Fault::Io(error))),
+            };
+            match parsed {
+                Ok(record) => index.insert(Arc::new(record)),
+                Err((user, fault)) => {
+                    let error = RecordError { path: file, user, fault };
+                    if let Some(user) = &error.user {
+                        index.refused.insert(user.clone(), error.to_string());
+                    }
+                    errors.push(error);
+                }
+            }
+        }
+        Ok((Self { shelf, writing: Mutex::new(()), index: Mutex::new(index) }, errors))
+    }
+
+    /// Makes or replaces the record of a run. On return it is on the disk and in the index. Blocks for a sync.
+    ///
+    /// # Errors
+    /// If it is no valid record, or cannot be written; then file and index are as before, or the disk has it and only the sync of the folder failed.
+    pub fn put(&self, record: &Record) -> io::Result<()> {
+        record.check().map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
+        let text =
+            toml::to_string(record).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shelf
+            .put(&record.run, text.as_bytes())
+            .map_err(|error| in_path(&self.shelf.path_of(&record.run), error))?;
+        self.index().insert(Arc::new(record.clone()));
+        Ok(())
+    }
+
+    /// Removes the record of a run; one that is not there is fine. Blocks for a sync.
+    ///
+    /// # Errors
+    /// If the file cannot be removed.
+    pub fn remove(&self, run: &str) -> io::Result<()> {
+        if !is_run_id(run) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the run id is malformed"));
+        }
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shelf.remove(run).map_err(|error| in_path(&self.shelf.path_of(run), error))?;
+        self.index().remove(run);
+        Ok(())
+    }
+
+    /// The last run of a mailbox.
+    pub fn latest(&self, key: &MailboxKey) -> Option<Arc<Record>> {
+        self.index().latest.get(key).cloned()
+    }
+
+    /// All records, by run id, which is by time.
+    pub fn all(&self) -> Vec<Arc<Record>> {
+        self.index().runs.values().cloned().collect()
+    }
+
+    /// Why this user is refused: a record about them could not be read at the start.
+    pub fn refused(&self, user: &str) -> Option<String> {
+        self.index().refused.get(user).cloned()
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        // Nothing in here panics half way, and the agent aborts on a panic anyway.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn in_path(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

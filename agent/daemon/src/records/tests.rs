@@ -1,0 +1,107 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+fn record(run: &str, user: &str, uid: u32, started: u64) -> Record {
+    Record {
+        version: RECORD_VERSION,
+        run: run.to_owned(),
+        user: user.to_owned(),
+        uid,
+        gid: uid,
+        phase: Phase::Begun,
+        maildir: format!("/home/{user}/Maildir").into(),
+        work: format!("/home/{user}/.mailready").into(),
+        archive: "/var/mail/.mailready".into(),
+        started,
+        source: vec![
+            SourceRecord {
+                name: "Träume".into(),
+                path: format!("/home/{user}/mail/t").into(),
+                dev: 1,
+                ino: 8,
+                length: 0,
+            },
+            SourceRecord {
+                name: INBOX.into(),
+                path: format!("/var/mail/{user}").into(),
+                dev: 1,
+                ino: 7,
+                length: 9,
+            },
+        ],
+    }
+}
+
+const ONE: &str = "20260101T000000Z-0123456789abcdef";
+const TWO: &str = "20260102T000000Z-0123456789abcdef";
+
+#[test]
+fn a_record_comes_back_as_it_was_put_and_the_last_run_is_the_latest() {
+    let root = tempfile::tempdir().unwrap();
+    let (records, errors) = Records::open(root.path()).unwrap();
+    assert!(errors.is_empty());
+    let (one, two) = (record(ONE, "ann", 1001, 100), record(TWO, "ann", 1001, 200));
+    records.put(&two).unwrap();
+    records.put(&one).unwrap();
+    assert_eq!(records.latest(&one.key()).unwrap().run, TWO);
+    let changed = Record { phase: Phase::Converted, ..two.clone() };
+    records.put(&changed).unwrap();
+
+    let (again, errors) = Records::open(root.path()).unwrap();
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(again.all().iter().map(|r| (**r).clone()).collect::<Vec<_>>(), [one.clone(), changed]);
+    again.remove(TWO).unwrap();
+    again.remove(TWO).unwrap();
+    assert_eq!(again.latest(&one.key()).unwrap().run, ONE);
+    again.remove(ONE).unwrap();
+    assert_eq!(again.latest(&one.key()), None);
+}
+
+#[test]
+fn the_file_is_the_toml_that_is_laid_down() {
+    let root = tempfile::tempdir().unwrap();
+    let (records, _) = Records::open(root.path()).unwrap();
+    records.put(&record(ONE, "ann", 1001, 100)).unwrap();
+    let text = fs::read_to_string(root.path().join("runs").join(ONE)).unwrap();
+    for line in
+        ["version = 1", "phase = \"begun\"", "started = 100", "[[source]]", "name = \"INBOX\"", "length = 9"]
+    {
+        assert!(text.contains(line), "no {line} in {text}");
+    }
+}
+
+#[test]
+fn records_that_cannot_be_used_stay_and_refuse_their_user() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = root.path().join("runs");
+    let (records, _) = Records::open(root.path()).unwrap();
+    records.put(&record(ONE, "ann", 1001, 100)).unwrap();
+    let good = fs::read_to_string(runs.join(ONE)).unwrap();
+    fs::write(runs.join(TWO), good.replace("version = 1", "version = 2").replace("ann", "bob")).unwrap();
+    fs::write(runs.join("20260103T000000Z-0123456789abcdef"), "half a re").unwrap();
+    fs::write(runs.join("20260104T000000Z-0123456789abcdef"), good.replace("ann", "cid")).unwrap();
+
+    let (records, errors) = Records::open(root.path()).unwrap();
+    assert_eq!(records.all().len(), 1);
+    assert_eq!(errors.len(), 3);
+    assert!(matches!(errors[0].fault, Fault::Version(2)));
+    assert!(records.refused("bob").unwrap().contains("version 2"));
+    assert!(matches!(errors[1].fault, Fault::Unreadable(_)));
+    assert!(records.refused("cid").unwrap().contains("named otherwise"));
+    assert_eq!(records.refused("ann"), None);
+    assert_eq!(fs::read_dir(&runs).unwrap().count(), 4, "nothing is removed or renamed");
+}
+
+#[test]
+fn what_no_reader_would_take_is_not_written() {
+    let root = tempfile::tempdir().unwrap();
+    let (records, _) = Records::open(root.path()).unwrap();
+    let good = record(ONE, "ann", 1001, 100);
+    assert!(records.put(&Record { run: "../x".into(), ..good.clone() }).is_err());
+    assert!(records.put(&Record { uid: 0, ..good.clone() }).is_err());
+    assert!(records.put(&Record { source: Vec::new(), ..good.clone() }).is_err());
+    assert!(records.put(&Record { version: 2, ..good }).is_err());
+    assert!(records.remove("../../etc/passwd").is_err());
+    assert_eq!(fs::read_dir(root.path().join("runs")).unwrap().count(), 0);
+}
