@@ -1,3 +1,5 @@
 //! Empty on purpose: the library does the work.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mailready_hooks::main()
+}
