@@ -1,1 +1,4 @@
 //! The lab, end-to-end tests by theme, the protocol's model, benchmarks.
+
+pub mod lab;
+pub mod model;
