@@ -4,4 +4,5 @@ pub mod account;
 pub mod durable;
 pub mod flow;
 pub mod outcome;
+pub mod queue;
 pub mod records;
