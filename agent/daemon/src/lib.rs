@@ -3,6 +3,9 @@
 pub mod account;
 pub mod durable;
 pub mod flow;
+pub mod holds;
 pub mod outcome;
 pub mod queue;
 pub mod records;
+pub mod settings;
+pub mod users;
