@@ -1,0 +1,175 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Converts mbox mail to Maildir at the moment its user arrives.
+#[derive(Debug, Parser)]
+#[command(name = "mailready", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Args {
+    /// Configuration to go by; conf.d/*.toml beside it is read too
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Convert users' mail now, through the agent
+    ///
+    /// Shows progress on a terminal. Ends with 0 only when all the users are on Maildir. Whether arrivals convert a user
+    /// (users.convert) does not matter here: you are asking. A hold does.
+    Convert(ConvertArgs),
+    /// Show where users stand
+    Status(StatusArgs),
+    /// Tell all about one user: where the mail is, why, and what comes next
+    Explain(ExplainArgs),
+    /// Keep a user from being converted
+    ///
+    /// Users may do this for themselves.
+    Hold(HoldArgs),
+    /// End a hold
+    Release(ReleaseArgs),
+    /// Convert one mbox file into a new Maildir, without the agent
+    ///
+    /// Takes the mbox's locks, writes, reads back, and puts the Maildir in place by one rename. The mbox stays as it is,
+    /// and mail that arrives there later is not carried over. As root it first becomes the mbox's owner.
+    ConvertFile(ConvertFileArgs),
+    /// Check the configuration and tell what it does
+    CheckConfig(CheckConfigArgs),
+}
+
+impl Command {
+    /// Whether the output is for a program.
+    #[must_use]
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Self::Convert(args) => args.json,
+            Self::Status(args) => args.json,
+            Self::ConvertFile(args) => args.json,
+            Self::Explain(_) | Self::Hold(_) | Self::Release(_) | Self::CheckConfig(_) => false,
+        }
+    }
+}
+
+/// Arguments of `convert`.
+#[derive(Debug, ClapArgs)]
+#[group(id = "whom", required = true, multiple = false, args = ["users", "all"])]
+pub struct ConvertArgs {
+    /// Users to convert
+    #[arg(value_name = "USER")]
+    pub users: Vec<String>,
+    /// Convert all users whom the configuration allows
+    #[arg(long)]
+    pub all: bool,
+    /// Wait for open sessions to end instead of reporting `waiting`
+    #[arg(long)]
+    pub wait: bool,
+    /// Look and tell, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, ClapArgs)]
+pub struct StatusArgs {
+    /// Users to show; nobody named: all that you may see
+    #[arg(value_name = "USER")]
+    pub users: Vec<String>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, ClapArgs)]
+pub struct ExplainArgs {
+    /// The user
+    #[arg(value_name = "USER")]
+    pub user: String,
+}
+
+/// Arguments of `hold`.
+#[derive(Debug, ClapArgs)]
+pub struct HoldArgs {
+    /// The user
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// Until when: 12h, 30d, 2027-01-31 or "2027-01-31 18:00" (local time); without it for ever
+    #[arg(long, value_name = "T")]
+    pub until: Option<String>,
+    /// Why; shown by status and explain
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub why: String,
+}
+
+/// Arguments of `release`.
+#[derive(Debug, ClapArgs)]
+pub struct ReleaseArgs {
+    /// The user
+    #[arg(value_name = "USER")]
+    pub user: String,
+}
+
+/// Arguments of `convert-file`.
+#[derive(Debug, ClapArgs)]
+pub struct ConvertFileArgs {
+    /// The mbox file
+    #[arg(value_name = "MBOX")]
+    pub mbox: PathBuf,
+    /// Where the Maildir will be; must not exist
+    #[arg(value_name = "MAILDIR")]
+    pub maildir: PathBuf,
+    /// Whose rules the mbox follows: the server that shows it today
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Server::Dovecot)]
+    pub server: Server,
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Servers whose rules an mbox may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Server {
+    /// Dovecot 2.3 or 2.4
+    Dovecot,
+    /// UW imapd (not supported yet)
+    Uw,
+    /// qpopper (not supported yet)
+    Qpopper,
+}
+
+/// Arguments of `check-config`.
+#[derive(Debug, ClapArgs)]
+pub struct CheckConfigArgs {
+    /// Files to check; nothing named: the configuration in use
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn convert_wants_users_or_all_and_not_both() {
+        assert!(Args::try_parse_from(["mailready", "convert"]).is_err());
+        assert!(Args::try_parse_from(["mailready", "convert", "--all", "ann"]).is_err());
+        assert!(Args::try_parse_from(["mailready", "convert", "--all"]).is_ok());
+        assert!(Args::try_parse_from(["mailready", "convert", "ann", "bob", "--config", "x"]).is_ok());
+    }
+}
