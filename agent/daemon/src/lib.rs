@@ -1,6 +1,7 @@
 //! The agent: arrivals, queue, gate, commit, drain.
 
 pub mod account;
+pub mod conversions;
 pub mod durable;
 pub mod flow;
 pub mod holds;
@@ -9,3 +10,4 @@ pub mod queue;
 pub mod records;
 pub mod settings;
 pub mod users;
+pub mod whom;
