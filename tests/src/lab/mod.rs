@@ -14,6 +14,7 @@
 //! }
 //! ```
 
+mod agent;
 mod binaries;
 mod compare;
 mod daemon;
@@ -21,11 +22,14 @@ mod dump;
 mod error;
 mod imap;
 mod machine;
+pub mod mail;
 mod namespaces;
 mod pop3;
 mod root;
+mod site;
 mod wait;
 
+pub use agent::{CONFIG, Event, event, events};
 pub use binaries::Binaries;
 pub use compare::Differences;
 pub use daemon::{Daemon, Line, Log};
@@ -36,6 +40,7 @@ pub use machine::{MAIL_GID, Machine, User, tests_folder};
 pub use namespaces::Namespaces;
 pub use pop3::Pop3;
 pub use root::{available, script};
+pub use site::Site;
 pub use wait::{PATIENCE, eventually};
 
 /// Says loudly that the running test cannot run here, and why. `tests/run` counts these lines; they go past the capture of

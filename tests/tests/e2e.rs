@@ -1,0 +1,6 @@
+//! The main job, end to end: real Dovecot with PAM and our module in its stack, IMAP and POP3 clients, real mail.
+
+#[path = "e2e/login_goes_on.rs"]
+mod login_goes_on;
+#[path = "e2e/same_mail.rs"]
+mod same_mail;
