@@ -1,17 +1,58 @@
 //! The flow of one conversion, from the record to the set-aside spool, and all that follows it: drain and recovery.
 //!
-//! The rest of the agent (listener, queue, bus) sees it through [`Mailboxes`] only, and is tested with a simulated twin of it.
+//! The rest of the agent (listener, queue, bus) sees it through [`Mailboxes`] only, and is tested with a simulated twin of it. The flow itself is plain blocking code on
+//! the runtime's blocking threads: it is a sequence of system calls whose order is everything, and reads like one.
+
+mod convert;
+mod crew;
+mod dovecot;
+mod drain;
+mod file_lease;
+mod mailboxes;
+mod map;
+mod reasons;
+mod sessions;
+mod settle;
+mod site;
+mod spool;
+mod watch;
 
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 
-use crate::account::{MailboxKey, SharedAccount};
+use crate::account::{Account, MailboxKey, SharedAccount};
 use crate::outcome::{Outcome, Progress, Why};
+use crate::records::Record;
+
+pub use mailboxes::Flow;
+
+/// Seconds since 1970.
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The account as it was when the run began; enough for all that follows the commit, whatever has become of the name since.
+fn account_of(record: &Record) -> Account {
+    let home = record.maildir.parent().map_or_else(PathBuf::new, PathBuf::from);
+    Account {
+        name: record.user.clone(),
+        uid: record.uid,
+        gid: record.gid,
+        home,
+        inbox: record.inbox().map(|source| source.path.clone()).unwrap_or_default(),
+        folders: None,
+        maildir: record.maildir.clone(),
+        work: record.work.clone(),
+        archive: record.archive.clone(),
+    }
+}
 
 /// A boxed future, since the trait is used as an object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -33,10 +74,10 @@ pub enum Standing {
 /// What a conversion is started with.
 #[derive(Clone)]
 pub struct Ask {
-    /// On whose behalf; may rise while it runs (promotion): [`watch`] it.
-    pub why: watch::Receiver<Why>,
+    /// On whose behalf; may rise while it runs (promotion): watch it.
+    pub why: channel::Receiver<Why>,
     /// Becomes true when the agent stops: before the commit the conversion is abandoned, after it it is finished.
-    pub stop: watch::Receiver<bool>,
+    pub stop: channel::Receiver<bool>,
     /// Called a few times a second at most.
     pub report: Arc<dyn Fn(Progress) + Send + Sync>,
 }

@@ -1,0 +1,412 @@
+//! One conversion, from the record to the set-aside spool.
+//!
+//! Everything up to the worker's `commit` can be undone by forgetting it: a stage in the user's work folder, a tombstone in the archive folder, a record. From the commit on everything is
+//! roll-forward, and a death at any moment leaves enough on disk for [`super::settle`] to go on. In between there is one moment when only the disk knows: the order to commit was given and no
+//! answer came. Then the worker is reaped and the disk is asked.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mailready_config::{Policy, Probe};
+use mailready_worker::RunId;
+use mailready_worker::wire::{Order, Report};
+use nix::sys::stat::FileStat;
+
+use super::crew::{Worker, WorkerError};
+use super::dovecot::Dovecot;
+use super::sessions::{Process, Sessions};
+use super::spool::{AtPath, Locked, Spool, SpoolError};
+use super::{Ask, Flow, Standing, reasons};
+use crate::account::Account;
+use crate::outcome::{Outcome, Progress, Reason, Stage};
+use crate::records::{INBOX, Phase, RECORD_VERSION, Record, SourceRecord};
+use crate::settings::Settings;
+
+/// Rounds of look, lock and confirm before a mailbox that keeps changing is left for later.
+const ROUNDS: usize = 8;
+
+/// How long the locks are tried for in one round.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest time that a mailbox is kept locked (a deliverer gives up after 20 to 30 s, a person notices earlier).
+const LONGEST_HOLD: Duration = Duration::from_secs(3);
+
+/// Longer than one tick of the coarse clock that file systems stamp with (10 ms at HZ=100).
+const CLOCK_TICK: Duration = Duration::from_millis(12);
+
+/// What is waited for a session to end after it was asked to.
+const KICK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How an attempt ended.
+enum End {
+    /// The Maildir is the mail; `set_aside` tells whether the spool stands where it belongs.
+    Committed { messages: u64, set_aside: Result<(), SpoolError> },
+    /// The mbox is the mail.
+    Not(Outcome),
+    /// Only the disk knows.
+    Unsure(String),
+}
+
+impl From<SpoolError> for End {
+    fn from(error: SpoolError) -> Self {
+        End::Not(reasons::spool(&error))
+    }
+}
+
+pub(super) struct Attempt<'a> {
+    flow: &'a Flow,
+    settings: &'a Settings,
+    account: &'a Account,
+    ask: &'a Ask,
+    run: RunId,
+    record: Record,
+    progress: Progress,
+}
+
+pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: &Ask) -> Outcome {
+    if let Err(reason) = flow.site.check(&settings.config) {
+        return Outcome::Blocked(reason);
+    }
+    let run = match RunId::generate() {
+        Ok(run) => run,
+        Err(error) => return Outcome::Failed(Reason::new("random", error.to_string(), "")),
+    };
+    let source =
+        SourceRecord { name: INBOX.to_owned(), path: account.inbox.clone(), dev: 0, ino: 0, length: 0 };
+    let record = Record {
+        version: RECORD_VERSION,
+        run: run.to_string(),
+        user: account.name.clone(),
+        uid: account.uid,
+        gid: account.gid,
+        phase: Phase::Begun,
+        maildir: account.maildir.clone(),
+        work: account.work.clone(),
+        archive: account.archive.clone(),
+        started: super::unix_seconds(),
+        source: vec![source],
+    };
+    let progress = Progress { stage: Stage::Staging, messages: 0, bytes: 0, bytes_total: 0 };
+    Attempt { flow, settings, account, ask, run, record, progress }.run()
+}
+
+impl Attempt<'_> {
+    fn run(mut self) -> Outcome {
+        let spool = match Spool::open(&self.account.inbox, &self.account.archive, self.account.uid) {
+            Ok(spool) => spool,
+            Err(error) => return reasons::spool(&error),
+        };
+        let end = self.until_set_aside(&spool);
+        let run = self.run.to_string();
+        match end {
+            End::Not(outcome) => {
+                tracing::info!(user = ?self.account.name, run, ?outcome, "not converted");
+                self.forget(&spool);
+                outcome
+            }
+            End::Committed { messages, set_aside: Ok(()) } => {
+                self.flow.set_converted(self.settings, &mut self.record);
+                tracing::info!(user = ?self.account.name, run, messages, "converted");
+                Outcome::Converted { run, messages }
+            }
+            End::Committed { messages, set_aside: Err(error) } => {
+                tracing::error!(user = ?self.account.name, run, "the Maildir is in place, the spool is not set aside yet: {error}");
+                self.flow.set_unsettled(&self.record, true);
+                Outcome::Converted { run, messages }
+            }
+            End::Unsure(why) => {
+                tracing::error!(user = ?self.account.name, run, "the commit was not answered, asking the disk: {why}");
+                self.flow.set_unsettled(&self.record, false);
+                super::settle::settle(self.flow, self.settings, &self.record)
+            }
+        }
+    }
+
+    /// Removes what an attempt without commit leaves outside the home; the worker has removed the stage.
+    fn forget(&self, spool: &Spool) {
+        if let Err(error) = spool.remove_tombstone(&self.run, 0) {
+            tracing::warn!("an unused tombstone stays behind: {error}");
+        }
+        if let Err(error) = self.flow.records.remove(self.run.as_str()) {
+            tracing::warn!(
+                run = self.run.as_str(),
+                "the record of an attempt without commit stays behind: {error}"
+            );
+        }
+    }
+
+    fn step(&self, step: &'static str) {
+        tracing::debug!(step, who = "agent", run = self.run.as_str(), user = ?self.account.name);
+    }
+
+    fn stopping(&self) -> bool {
+        *self.ask.stop.borrow()
+    }
+
+    fn report(&mut self, stage: Stage) {
+        self.progress.stage = stage;
+        (self.ask.report)(self.progress);
+    }
+
+    /// The spool, opened; an empty one is made where there is none, so that there is something to lock and to set aside.
+    fn open_spool(&self, spool: &Spool) -> Result<(OwnedFd, FileStat), End> {
+        for _ in 0..3 {
+            match spool.at_path()? {
+                AtPath::File(file, stat) => return Ok((file, stat)),
+                AtPath::Foreign(what) => {
+                    return Err(End::Not(Outcome::Blocked(reasons::foreign_spool(
+                        &self.account.inbox,
+                        what,
+                    ))));
+                }
+                AtPath::Nothing => spool.create_empty()?,
+            }
+        }
+        Err(End::Not(Outcome::Busy(reasons::changing())))
+    }
+
+    fn put_record(&mut self, stat: &FileStat, length: u64) -> Result<(), End> {
+        let source = &mut self.record.source[0];
+        let new = (stat.st_dev, stat.st_ino, length);
+        if (source.dev, source.ino, source.length) == new {
+            return Ok(());
+        }
+        (source.dev, source.ino, source.length) = new;
+        self.step("record");
+        self.flow.records.put(&self.record).map_err(|error| {
+            End::Not(Outcome::Failed(Reason::new(
+                "state",
+                format!("the archive record cannot be written: {error}"),
+                "make room in the state folder",
+            )))
+        })
+    }
+
+    fn until_set_aside(&mut self, spool: &Spool) -> End {
+        match self.attempt(spool) {
+            Ok(end) | Err(end) => end,
+        }
+    }
+
+    fn attempt(&mut self, spool: &Spool) -> Result<End, End> {
+        let (mut file, mut stat) = self.open_spool(spool)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        self.progress.bytes_total = size;
+        self.put_record(&stat, size)?;
+        let job =
+            self.flow.job(self.settings, &self.record, &self.account.home, self.account.folders.as_deref());
+        let mut worker =
+            Worker::start(&self.settings.worker, &job, Some(file.as_fd())).map_err(|e| self.not(e))?;
+        self.order(&mut worker, Order::Stage, None)?;
+        let mut indexed = self.staged(&mut worker)?;
+        for round in 0..ROUNDS {
+            self.report(Stage::Gate);
+            self.wait_for_grace()?;
+            self.step("gate");
+            self.end_sessions()?;
+            if indexed {
+                self.write_out();
+            }
+            let changed_file = !spool.is_at_path(&stat)?;
+            if changed_file {
+                (file, stat) = self.open_spool(spool)?;
+            }
+            self.order(&mut worker, Order::Refresh, changed_file.then_some(file.as_fd()))?;
+            indexed = self.staged(&mut worker)?;
+            self.put_record(&stat, self.progress.bytes)?;
+            self.step("tombstone");
+            spool.make_tombstone(&self.run, 0, &stat)?;
+            std::thread::sleep(CLOCK_TICK);
+            if let Some(end) = self.commit(spool, &file, &stat, &mut worker)? {
+                return Ok(end);
+            }
+            // Has the worker let go of Dovecot's index locks, on which Dovecot's tools would wait.
+            self.order(&mut worker, Order::Refresh, None)?;
+            self.staged(&mut worker)?;
+            // Something came in between: the more often, the longer the pause.
+            std::thread::sleep(Duration::from_millis(20 << round.min(4)));
+        }
+        worker.abort();
+        Err(End::Not(Outcome::Busy(reasons::changing())))
+    }
+
+    /// One round under the locks. `None`: what was staged is not what is there any more.
+    fn commit(
+        &mut self,
+        spool: &Spool,
+        file: &OwnedFd,
+        stat: &FileStat,
+        worker: &mut Worker,
+    ) -> Result<Option<End>, End> {
+        self.report(Stage::Committing);
+        let key = self.account.key();
+        let run = self.run.clone();
+        let note = |step: &'static str| tracing::debug!(step, who = "agent", run = run.as_str());
+        let locks = self.flow.lock_set(self.settings);
+        let Some(locked) = spool.lock(file, &self.run, worker.pid(), locks, LOCK_PATIENCE, &note)? else {
+            return Err(End::Not(Outcome::Busy(reasons::in_use())));
+        };
+        let held = Instant::now();
+        let Some(_committing) = self.flow.sessions.enter_commit(&key) else { return Ok(None) };
+        if !spool.is_at_path(stat)? {
+            return Ok(None);
+        }
+        self.order(worker, Order::Confirm, None)?;
+        let (messages, length) = match self.answer(worker)? {
+            Report::Confirmed { messages, length } => (messages, length),
+            Report::Changed => return Ok(None),
+            other => return Err(self.not(worker.out_of_turn(other))),
+        };
+        if held.elapsed() > LONGEST_HOLD || self.stopping() {
+            return Ok(None);
+        }
+        self.record.source[0].length = length;
+        // The point of no return: from here on only the worker's answer, or the disk, says where the mail is.
+        let committed =
+            worker.order(Order::Commit, None).and_then(|()| worker.answer(&|| false, &mut |_, _, _| {}));
+        match committed {
+            Ok(Report::Committed) => {}
+            // Its own word that it did not get to the rename; the disk is asked all the same.
+            Ok(other) => {
+                let error = worker.out_of_turn(other);
+                worker.reap();
+                return Ok(Some(End::Unsure(error.to_string())));
+            }
+            Err(WorkerError::Blocked(block, detail)) => {
+                return Err(End::Not(Outcome::Blocked(reasons::blocked(block, detail, self.account))));
+            }
+            Err(error) => {
+                worker.reap();
+                return Ok(Some(End::Unsure(error.to_string())));
+            }
+        }
+        self.flow.set_standing(key, Standing::Maildir { run: self.run.to_string() });
+        let set_aside = self.set_aside(spool, &locked);
+        tracing::debug!(
+            run = self.run.as_str(),
+            held_us = u64::try_from(held.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "unlocking"
+        );
+        self.step("unlock");
+        drop(locked);
+        // It only has to let go of the index locks; if it is gone they are free.
+        let _ = worker.order(Order::Release, None);
+        Ok(Some(End::Committed { messages, set_aside }))
+    }
+
+    fn set_aside(&mut self, spool: &Spool, locked: &Locked<'_, '_>) -> Result<(), SpoolError> {
+        self.report(Stage::Finishing);
+        self.step("set_aside");
+        spool.exchange(&self.run, 0)?;
+        self.step("sync_set_aside");
+        spool.sync()?;
+        if !locked.is_untouched() {
+            // Somebody waits in open(2) for our lease and is going to get the file that is in the archive now.
+            self.flow.mark(&self.account.key());
+        }
+        Ok(())
+    }
+
+    /// After a start nothing is committed until the sessions that decided without an answer must have shown up.
+    fn wait_for_grace(&self) -> Result<(), End> {
+        while let Some(left) = self.flow.grace_left() {
+            if self.stopping() {
+                return Err(End::Not(Outcome::Stopped));
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+        Ok(())
+    }
+
+    /// Ends the sessions that have the mbox, where the policy allows to end all of them now.
+    fn end_sessions(&self) -> Result<(), End> {
+        let policy = self.settings.config.sessions.policy;
+        for _ in 0..3 {
+            let mut pids = self.flow.sessions.staying(&self.account.key());
+            if self.settings.config.sessions.probe == Probe::Dovecot {
+                for config in &self.settings.config.site.dovecot_config {
+                    let listed = Dovecot::new(config).who(&self.account.name).map_err(|error| {
+                        End::Not(Outcome::Failed(Reason::new(
+                            "sessions",
+                            error.to_string(),
+                            "see that Dovecot answers `doveadm who`",
+                        )))
+                    })?;
+                    pids.extend(listed.iter().map(|session| session.pid));
+                }
+            }
+            pids.sort_unstable();
+            pids.dedup();
+            let living: Vec<(u32, Process)> =
+                pids.into_iter().filter_map(|pid| Some((pid, Process::open(pid).ok()?))).collect();
+            if living.is_empty() {
+                return Ok(());
+            }
+            let protocols: Vec<String> = living
+                .iter()
+                .map(|(pid, _)| {
+                    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+                })
+                .collect();
+            if policy != Policy::KickImap || protocols.iter().any(|protocol| protocol != "imap") {
+                return Err(End::Not(Outcome::Busy(reasons::sessions(&protocols))));
+            }
+            for (pid, process) in &living {
+                // Root's: its post-login script is still running, and it is going to become the user's in a moment.
+                if process.uid().is_ok_and(|uid| uid == self.account.uid) {
+                    tracing::info!(user = ?self.account.name, pid, "ending an IMAP session; its client reconnects");
+                    if let Err(error) = process.terminate() {
+                        tracing::warn!(pid, "cannot end the session: {error}");
+                    }
+                }
+            }
+            let processes: Vec<Process> = living.into_iter().map(|(_, process)| process).collect();
+            Sessions::wait_ended(&processes, KICK_PATIENCE);
+        }
+        Err(End::Not(Outcome::Busy(reasons::sessions(&["imap".to_owned()]))))
+    }
+
+    /// Dovecot's pending flags into the file; whether it worked is seen from the file, by the refresh.
+    fn write_out(&self) {
+        for config in &self.settings.config.site.dovecot_config {
+            if let Err(error) = Dovecot::new(config).write_out(&self.account.name) {
+                tracing::warn!(user = ?self.account.name, "{error}");
+            }
+        }
+    }
+
+    fn order(
+        &self,
+        worker: &mut Worker,
+        order: Order,
+        fd: Option<std::os::fd::BorrowedFd<'_>>,
+    ) -> Result<(), End> {
+        worker.order(order, fd).map_err(|error| self.not(error))
+    }
+
+    fn answer(&mut self, worker: &mut Worker) -> Result<Report, End> {
+        let stop = self.ask.stop.clone();
+        let report = self.ask.report.clone();
+        let progress = &mut self.progress;
+        let answer = worker.answer(&|| *stop.borrow(), &mut |messages, bytes, bytes_total| {
+            *progress = Progress { messages, bytes, bytes_total, ..*progress };
+            report(*progress);
+        });
+        answer.map_err(|error| self.not(error))
+    }
+
+    /// Waits for `Staged`; tells whether Dovecot has an index.
+    fn staged(&mut self, worker: &mut Worker) -> Result<bool, End> {
+        match self.answer(worker)? {
+            Report::Staged { messages, length, indexed } => {
+                self.progress = Progress { messages, bytes: length, bytes_total: length, ..self.progress };
+                Ok(indexed)
+            }
+            other => Err(self.not(worker.out_of_turn(other))),
+        }
+    }
+
+    fn not(&self, error: WorkerError) -> End {
+        End::Not(reasons::worker(&error, self.account))
+    }
+}

@@ -1,0 +1,164 @@
+//! What only Dovecot knows, asked of its own tools: who is connected, what its settings are; and told: write your pending flags out.
+//!
+//! Every command has a deadline and is judged by what it leaves on disk or prints, never by its exit code alone.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use std::{fmt, io};
+
+use tokio::process::Command;
+
+/// Longest wait for a tool's answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// One Dovecot instance.
+#[derive(Clone, Debug)]
+pub(super) struct Dovecot {
+    config: PathBuf,
+}
+
+/// A session that `doveadm who` lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    pub(super) protocol: String,
+    pub(super) pid: u32,
+}
+
+/// A tool could not be asked.
+#[derive(Debug)]
+pub(super) struct ToolError {
+    tool: &'static str,
+    config: PathBuf,
+    what: String,
+}
+
+impl fmt::Display for ToolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -c {}: {}", self.tool, self.config.display(), self.what)
+    }
+}
+
+impl std::error::Error for ToolError {}
+
+impl Dovecot {
+    pub(super) fn new(config: &Path) -> Self {
+        Self { config: config.to_owned() }
+    }
+
+    pub(super) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Whether its master process runs.
+    pub(super) fn is_running(&self) -> bool {
+        self.setting("base_dir")
+            .is_ok_and(|base| std::os::unix::net::UnixStream::connect(Path::new(&base).join("anvil")).is_ok())
+    }
+
+    /// Sessions of a user. Without a running Dovecot there are none.
+    pub(super) fn who(&self, user: &str) -> Result<Vec<Session>, ToolError> {
+        let output = self.run("doveadm", &["who", "-1", user])?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            // No anvil: no master process, and so no sessions of this instance.
+            if errors.contains("/anvil")
+                && (errors.contains("No such file") || errors.contains("Connection refused"))
+            {
+                return Ok(Vec::new());
+            }
+            return Err(self.error("doveadm", format!("who: {}", errors.trim().escape_debug())));
+        }
+        Ok(parse_who(&text, user))
+    }
+
+    /// Has Dovecot write the flags and UIDs that are in its index only into the user's inbox; by its own server where it runs, since that has the rights on the spool folder.
+    /// Whether it did is for the caller to see from the file.
+    pub(super) fn write_out(&self, user: &str) -> Result<(), ToolError> {
+        let base = self.setting("base_dir")?;
+        let server = Path::new(&base).join("doveadm-server");
+        let server = server.to_string_lossy();
+        let mut arguments = vec!["mailbox", "status"];
+        if Path::new(server.as_ref()).exists() {
+            arguments.extend(["-S", &server]);
+        }
+        arguments.extend(["-u", user, "messages", "INBOX"]);
+        let output = self.run("doveadm", &arguments)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        Err(self.error("doveadm", format!("mailbox status: {}", errors.trim().escape_debug())))
+    }
+
+    /// One setting's value.
+    pub(super) fn setting(&self, name: &str) -> Result<String, ToolError> {
+        let output = self.run("doveconf", &["-h", name])?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// `doveconf -n`: the settings that differ from the defaults.
+    pub(super) fn settings(&self) -> Result<String, ToolError> {
+        let output = self.run("doveconf", &["-n"])?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        Err(self.error("doveconf", errors.trim().escape_debug().to_string()))
+    }
+
+    fn error(&self, tool: &'static str, what: String) -> ToolError {
+        ToolError { tool, config: self.config.clone(), what }
+    }
+
+    fn run(&self, tool: &'static str, arguments: &[&str]) -> Result<Output, ToolError> {
+        let command = Command::new(tool)
+            .arg("-c")
+            .arg(&self.config)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        // The flow runs on blocking threads of the runtime, which may wait.
+        let output = tokio::runtime::Handle::current()
+            .block_on(async { tokio::time::timeout(DEADLINE, command).await });
+        match output {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Err(self.error(tool, "not installed (looked along PATH)".to_owned()))
+            }
+            Ok(Err(error)) => Err(self.error(tool, error.to_string())),
+            Err(_) => Err(self.error(tool, format!("no answer within {} s", DEADLINE.as_secs()))),
+        }
+    }
+}
+
+/// Lines of `doveadm who -1`: `username proto pid ip`, a header first.
+fn parse_who(text: &str, user: &str) -> Vec<Session> {
+    text.lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let (name, protocol, pid) = (words.next()?, words.next()?, words.next()?);
+            (name == user).then_some(Session { protocol: protocol.to_owned(), pid: pid.parse().ok()? })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lists_sessions_of_this_user_alone() {
+        let text =
+            "username  proto pid ip\nann  imap  40  127.0.0.1\nann  pop3  41  ::1\nanna imap 42 127.0.0.1\n";
+        assert_eq!(
+            parse_who(text, "ann"),
+            [Session { protocol: "imap".into(), pid: 40 }, Session { protocol: "pop3".into(), pid: 41 }]
+        );
+        assert_eq!(parse_who("username proto pid ip\n", "ann"), []);
+        assert_eq!(parse_who("", "ann"), []);
+    }
+}

@@ -1,0 +1,187 @@
+//! Mail that still comes to the old place of a converted user, carried into the Maildir exactly once.
+//!
+//! Whatever stands at the path with anything behind our tombstone, or without a tombstone, is exchanged for a fresh tombstone (`rotate`): one atomic step, after
+//! which it is an entry of the archive folder that nobody else can name. Entries are drained by a worker under a file lease, so that no deliverer is in the middle of a
+//! message, and forgotten while that lease says that nobody else has them open.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mailready_worker::RunId;
+use mailready_worker::wire::{Order, Report};
+
+use super::Flow;
+use super::crew::Worker;
+use super::file_lease::FileLease;
+use super::spool::{self, AtPath, Spool};
+use crate::records::Record;
+use crate::settings::Settings;
+
+/// Tries for the place's locks; a deliverer has them for the time of one message.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An entry is kept at least this long: a program that had found the file by its path just before the exchange may still be on its way to opening it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Drained {
+    /// Messages carried over.
+    pub(super) messages: u64,
+    /// Entries that could not be finished yet.
+    pub(super) left: usize,
+}
+
+/// One pass over one converted mailbox. `by_content`: entry 0 may not be what the record says, so its content decides what of it is new.
+pub(super) fn drain(
+    flow: &Flow,
+    settings: &Settings,
+    record: &Record,
+    by_content: bool,
+) -> Result<Drained, String> {
+    let run = RunId::parse(&record.run).ok_or("the record has no run id")?;
+    let source = record.inbox().ok_or("the record has no inbox")?;
+    let spool = Spool::open(&source.path, &record.archive, record.uid).map_err(|error| error.to_string())?;
+    let mut drained = Drained::default();
+    if !spool.is_quiet(&run).map_err(|error| error.to_string())? && !rotate(flow, settings, &spool, &run)? {
+        drained.left += 1;
+    }
+    let mut worker = None;
+    for entry in spool.entries(&run).map_err(|error| error.to_string())? {
+        let Some(file) = spool.open_entry(&run, entry).map_err(|error| error.to_string())? else { continue };
+        let size = spool::size(&file).map_err(|errno| errno.to_string())?;
+        if entry == 0 && !by_content && size <= flow.drained_to(&run).unwrap_or(source.length) {
+            continue;
+        }
+        // Somebody is writing, or reads it: later.
+        let Some(lease) = FileLease::try_take(&file).map_err(|errno| errno.to_string())? else {
+            drained.left += 1;
+            continue;
+        };
+        let worker = match &mut worker {
+            Some(worker) => worker,
+            none => {
+                let account = super::account_of(record);
+                let job = flow.job(settings, record, &account.home, None);
+                none.insert(Worker::start(&settings.worker, &job, None).map_err(|error| error.to_string())?)
+            }
+        };
+        let from = (entry == 0 && !by_content).then_some(source.length);
+        worker
+            .order(Order::Extract { entry, from }, Some(file.as_fd()))
+            .map_err(|error| error.to_string())?;
+        let to = match worker.answer(&|| false, &mut |_, _, _| {}).map_err(|error| error.to_string())? {
+            Report::Extracted { messages, to } => {
+                drained.messages += messages;
+                to
+            }
+            other => return Err(worker.out_of_turn(other).to_string()),
+        };
+        if entry == 0 {
+            flow.set_drained_to(&run, to);
+        } else if to >= spool::size(&file).map_err(|errno| errno.to_string())?
+            && lease.is_untouched()
+            && has_lingered(entry)
+        {
+            tracing::debug!(step = "forget", who = "agent", run = run.as_str(), entry);
+            spool.forget(&run, entry).map_err(|error| error.to_string())?;
+        } else {
+            drained.left += 1;
+        }
+    }
+    if let Some(mut worker) = worker {
+        worker.order(Order::Release, None).map_err(|error| error.to_string())?;
+        worker.finish();
+    }
+    if drained.messages > 0 {
+        tracing::info!(user = ?record.user, run = run.as_str(), messages = drained.messages, "carried mail over that came to the old place");
+    }
+    Ok(drained)
+}
+
+/// Exchanges what stands at the path for a fresh tombstone. False: somebody has it locked or open.
+fn rotate(flow: &Flow, settings: &Settings, spool: &Spool, run: &RunId) -> Result<bool, String> {
+    let fail = |error: spool::SpoolError| error.to_string();
+    let entry = flow.next_entry();
+    let (file, stat) = match spool.at_path().map_err(fail)? {
+        AtPath::File(file, stat) => (file, stat),
+        AtPath::Foreign(what) => return Err(format!("{what} stands where the spool was, and is left alone")),
+        AtPath::Nothing => {
+            // Somebody removed the tombstone. A deliverer would make a new mbox, which is drained too, but a reader would see an empty one.
+            let original = spool.open_entry(run, 0).map_err(fail)?.ok_or("the set-aside spool is gone")?;
+            let like = nix::sys::stat::fstat(&original).map_err(|errno| errno.to_string())?;
+            spool.make_tombstone(run, entry, &like).map_err(fail)?;
+            let placed = spool.place(run, entry);
+            if placed.is_err() {
+                spool.remove_tombstone(run, entry).map_err(fail)?;
+            }
+            return Ok(placed.is_ok());
+        }
+    };
+    exchange(flow, settings, spool, run, entry, &file, &stat)
+}
+
+fn exchange(
+    flow: &Flow,
+    settings: &Settings,
+    spool: &Spool,
+    run: &RunId,
+    entry: u64,
+    file: &std::os::fd::OwnedFd,
+    stat: &nix::sys::stat::FileStat,
+) -> Result<bool, String> {
+    let fail = |error: spool::SpoolError| error.to_string();
+    spool.make_tombstone(run, entry, stat).map_err(fail)?;
+    let note = |step: &'static str| tracing::debug!(step, who = "agent", run = run.as_str());
+    let locked = spool
+        .lock(file, run, std::process::id(), flow.lock_set(settings), LOCK_PATIENCE, &note)
+        .map_err(fail)?;
+    let still_there = spool.is_at_path(stat).map_err(fail)?;
+    if locked.is_none() || !still_there {
+        spool.remove_tombstone(run, entry).map_err(fail)?;
+        return Ok(false);
+    }
+    let step = if entry == 0 { "set_aside" } else { "rotate" };
+    tracing::debug!(step, who = "agent", run = run.as_str(), entry);
+    spool.exchange(run, entry).map_err(fail)?;
+    if entry == 0 {
+        tracing::debug!(step = "sync_set_aside", who = "agent", run = run.as_str());
+    }
+    spool.sync().map_err(fail)?;
+    tracing::debug!(step = "unlock", who = "agent", run = run.as_str());
+    Ok(true)
+}
+
+/// The exchange that a conversion did not come to, or did and could not say so.
+pub(super) fn set_aside_late(
+    flow: &Flow,
+    settings: &Settings,
+    spool: &Spool,
+    run: &RunId,
+) -> Result<(), String> {
+    let fail = |error: spool::SpoolError| error.to_string();
+    let entry = spool.open_entry(run, 0).map_err(fail)?;
+    if entry.is_some_and(|entry| !spool::is_tombstone(&entry, run)) {
+        // Exchanged already; perhaps not synced.
+        return spool.sync().map_err(fail);
+    }
+    match spool.at_path().map_err(fail)? {
+        AtPath::File(file, stat) => match exchange(flow, settings, spool, run, 0, &file, &stat)? {
+            true => Ok(()),
+            false => Err("the old mbox is locked or open".to_owned()),
+        },
+        AtPath::Foreign(what) => Err(format!("{what} stands where the spool was")),
+        // Gone: nothing to set aside but the place to be taken.
+        AtPath::Nothing => {
+            spool.create_empty().map_err(fail)?;
+            Err("the old mbox was gone".to_owned())
+        }
+    }
+}
+
+/// Entries are numbered by the nanosecond of their making.
+fn has_lingered(entry: u64) -> bool {
+    let made = UNIX_EPOCH + Duration::from_nanos(entry);
+    // A clock that was set back makes it wait for longer, never for less.
+    SystemTime::now().duration_since(made).is_ok_and(|age| age > LINGER)
+}

@@ -1,0 +1,415 @@
+//! The real [`Mailboxes`]: what is remembered of every mailbox, and who may work on one now.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mailready_config::{Lock, Reader};
+use mailready_worker::job::Job;
+use mailready_worker::{RunId, tombstone};
+use tokio::sync::watch as channel;
+
+use super::dovecot::Dovecot;
+use super::sessions::Sessions;
+use super::site::Site;
+use super::spool::LockSet;
+use super::watch::Watch;
+use super::{Ask, Bind, BoxFuture, LeaseId, Mailboxes, Standing, drain, map, settle};
+use crate::account::{MailboxKey, SharedAccount};
+use crate::outcome::{Outcome, Reason};
+use crate::records::{Phase, Record, Records};
+use crate::settings::Settings;
+
+/// All converted mailboxes are glanced at this often, whatever inotify says.
+const RESCAN: Duration = Duration::from_secs(60);
+
+/// A run that could not be settled, or a drain that failed, is tried again after this.
+const RETRY: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+struct Memory {
+    standings: HashMap<MailboxKey, Standing>,
+    /// Runs of which only the disk knows the end, or whose spool is not set aside; and when they were last tried.
+    unsettled: HashMap<String, Instant>,
+    /// Mailboxes at whose old place something has come, by content or by position.
+    marked: HashMap<MailboxKey, bool>,
+    /// Mailboxes that a thread works on.
+    at_work: HashSet<MailboxKey>,
+    /// How far the original of a run is drained.
+    drained: HashMap<RunId, u64>,
+    last_entry: u64,
+    last_scan: Option<Instant>,
+    grace_until: Option<Instant>,
+}
+
+/// Conversions, drains and recovery of all mailboxes.
+pub struct Flow {
+    settings: channel::Receiver<Arc<Settings>>,
+    pub(super) records: Arc<Records>,
+    pub(super) sessions: Sessions,
+    pub(super) site: Site,
+    memory: Mutex<Memory>,
+    watch: Mutex<Watch>,
+    myself: std::sync::Weak<Flow>,
+}
+
+/// One thread's right to work on one mailbox.
+struct Turn<'a> {
+    flow: &'a Flow,
+    key: MailboxKey,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.flow.memory().at_work.remove(&self.key);
+    }
+}
+
+impl Flow {
+    /// Reads what is known of every mailbox from its records.
+    ///
+    /// # Errors
+    /// If inotify cannot be had.
+    pub fn open(settings: channel::Receiver<Arc<Settings>>, records: Arc<Records>) -> io::Result<Arc<Self>> {
+        let mut memory = Memory::default();
+        for record in records.all() {
+            let latest = records.latest(&record.key());
+            if latest.is_none_or(|latest| latest.run != record.run) {
+                continue;
+            }
+            let standing = match record.phase {
+                Phase::Begun => {
+                    memory.unsettled.insert(record.run.clone(), Instant::now());
+                    Standing::Unknown
+                }
+                Phase::Converted => Standing::Maildir { run: record.run.clone() },
+                Phase::Undone => Standing::Mbox,
+            };
+            memory.standings.insert(record.key(), standing);
+        }
+        let watch = Watch::new()?;
+        Ok(Arc::new_cyclic(|myself| Self {
+            settings,
+            records,
+            sessions: Sessions::default(),
+            site: Site::default(),
+            memory: Mutex::new(memory),
+            watch: Mutex::new(watch),
+            myself: myself.clone(),
+        }))
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Nothing below leaves it half changed.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.borrow().clone()
+    }
+
+    /// The mailbox's turn, if nobody has it.
+    fn turn(&self, key: &MailboxKey) -> Option<Turn<'_>> {
+        self.memory().at_work.insert(key.clone()).then(|| Turn { flow: self, key: key.clone() })
+    }
+
+    pub(super) fn lock_set(&self, settings: &Settings) -> LockSet {
+        let has = |lock| settings.config.mail.locks.contains(&lock);
+        LockSet { dotlock: has(Lock::Dotlock), fcntl: has(Lock::Fcntl), flock: has(Lock::Flock) }
+    }
+
+    pub(super) fn job(
+        &self,
+        settings: &Settings,
+        record: &Record,
+        home: &Path,
+        folders: Option<&Path>,
+    ) -> Job {
+        Job {
+            run: record.run.clone(),
+            user: record.user.clone(),
+            uid: record.uid,
+            gid: record.gid,
+            home: home.to_owned(),
+            maildir: record.maildir.clone(),
+            work: record.work.clone(),
+            inbox: record.inbox().map(|source| source.path.clone()).unwrap_or_default(),
+            folders: folders.map_or_else(PathBuf::new, Path::to_owned),
+            timezone: settings.config.mail.timezone.clone().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn set_standing(&self, key: MailboxKey, standing: Standing) {
+        self.memory().standings.insert(key, standing);
+    }
+
+    /// The spool is set aside: map, record, watch. What of it fails is made good at the next start or tick; the mail is where it is.
+    pub(super) fn set_converted(&self, settings: &Settings, record: &mut Record) {
+        tracing::debug!(step = "map", who = "agent", run = record.run);
+        record.phase = Phase::Converted;
+        let all = self.records.all();
+        let others = all.iter().map(AsRef::as_ref).filter(|other| other.run != record.run);
+        if let Err(error) = map::write(&settings.config.agent.state, others.chain([&*record])) {
+            tracing::error!(
+                "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
+            );
+        }
+        tracing::debug!(step = "converted", who = "agent", run = record.run);
+        if let Err(error) = self.records.put(record) {
+            tracing::error!(
+                run = record.run,
+                "the record cannot be written, the next start settles this run again: {error}"
+            );
+        }
+        self.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
+        self.watch_places(record);
+    }
+
+    /// Only the disk knows how this run ended, or (`committed`) its spool still stands at its place.
+    pub(super) fn set_unsettled(&self, record: &Record, committed: bool) {
+        let mut memory = self.memory();
+        memory.unsettled.insert(record.run.clone(), Instant::now());
+        if !committed {
+            memory.standings.insert(record.key(), Standing::Unknown);
+        }
+    }
+
+    pub(super) fn settled(&self, record: &Record) {
+        self.memory().unsettled.remove(&record.run);
+    }
+
+    /// Something has come to the old place.
+    pub(super) fn mark(&self, key: &MailboxKey) {
+        self.memory().marked.entry(key.clone()).or_insert(false);
+    }
+
+    /// The original may have changed between the commit and its being set aside.
+    pub(super) fn mark_by_content(&self, record: &Record) {
+        self.memory().marked.insert(record.key(), true);
+    }
+
+    pub(super) fn drained_to(&self, run: &RunId) -> Option<u64> {
+        self.memory().drained.get(run).copied()
+    }
+
+    pub(super) fn set_drained_to(&self, run: &RunId, to: u64) {
+        self.memory().drained.insert(run.clone(), to);
+    }
+
+    /// A number for an archive entry that no entry ever had: the work folder remembers positions by it.
+    pub(super) fn next_entry(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos());
+        let mut memory = self.memory();
+        memory.last_entry = u64::try_from(now).unwrap_or(u64::MAX - 1).max(memory.last_entry + 1);
+        memory.last_entry
+    }
+
+    /// What is left of the time after a start in which nothing is committed.
+    pub(super) fn grace_left(&self) -> Option<Duration> {
+        let until = self.memory().grace_until?;
+        let left = until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn watch_places(&self, record: &Record) {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let folders =
+            record.source.iter().filter_map(|source| source.path.parent()).chain([record.archive.as_path()]);
+        for folder in folders {
+            if let Err(error) = watch.add(folder) {
+                tracing::warn!("cannot watch {}: {error}; it is looked at once a minute", folder.display());
+            }
+        }
+    }
+
+    fn convert_now(&self, account: &SharedAccount, ask: &Ask) -> Outcome {
+        let key = account.key();
+        let Some(_turn) = self.turn(&key) else {
+            return Outcome::Busy(Reason::new("busy", "another job is working on this mailbox", ""));
+        };
+        match self.standing(&key) {
+            Standing::Maildir { run } => Outcome::Already { run },
+            Standing::Unknown => Outcome::Busy(Reason::new(
+                "unsettled",
+                "an interrupted run of this mailbox is not settled yet",
+                "see the journal for what it waits for",
+            )),
+            Standing::Mbox => super::convert::convert(self, &self.settings(), account, ask),
+        }
+    }
+
+    fn recover_now(&self) {
+        let settings = self.settings();
+        let config = &settings.config;
+        let dovecots = config.site.dovecot_config.iter().map(|config| Dovecot::new(config));
+        if config.site.readers.contains(&Reader::Dovecot)
+            && dovecots.into_iter().any(|dovecot| dovecot.is_running())
+        {
+            self.memory().grace_until = Some(Instant::now() + config.sessions.budget);
+        }
+        let records = self.records.all();
+        for record in records.iter().filter(|record| record.phase == Phase::Converted) {
+            self.watch_places(record);
+        }
+        let unsettled: Vec<String> = self.memory().unsettled.keys().cloned().collect();
+        for run in unsettled {
+            self.settle_run(&run);
+        }
+        if let Err(error) = map::write(&config.agent.state, self.records.all().iter().map(AsRef::as_ref)) {
+            tracing::error!(
+                "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
+            );
+        }
+    }
+
+    fn settle_run(&self, run: &str) {
+        let Some(record) = self.records.all().into_iter().find(|record| record.run == run) else {
+            self.memory().unsettled.remove(run);
+            return;
+        };
+        let Some(_turn) = self.turn(&record.key()) else { return };
+        if let Outcome::Failed(why) | Outcome::Blocked(why) | Outcome::Busy(why) =
+            settle::settle(self, &self.settings(), &record)
+            && self.memory().unsettled.contains_key(run)
+        {
+            tracing::warn!(user = ?record.user, run, "this interrupted run is not settled yet: {why}");
+            self.memory().unsettled.insert(run.to_owned(), Instant::now());
+        }
+    }
+
+    fn tick_now(&self) {
+        let due: Vec<String> = {
+            let memory = self.memory();
+            memory
+                .unsettled
+                .iter()
+                .filter(|(_, tried)| tried.elapsed() > RETRY)
+                .map(|(run, _)| run.clone())
+                .collect()
+        };
+        for run in due {
+            self.settle_run(&run);
+        }
+        self.find_changes();
+        let marked: Vec<(MailboxKey, bool)> = self.memory().marked.drain().collect();
+        let settings = self.settings();
+        for (key, by_content) in marked {
+            self.drain_one(&settings, &key, by_content);
+        }
+    }
+
+    fn drain_one(&self, settings: &Settings, key: &MailboxKey, by_content: bool) {
+        let Some(record) = self.records.latest(key).filter(|record| record.phase == Phase::Converted) else {
+            return;
+        };
+        let again = |by_content: bool| {
+            let mut memory = self.memory();
+            *memory.marked.entry(key.clone()).or_insert(by_content) |= by_content;
+        };
+        let Some(_turn) = self.turn(key) else { return again(by_content) };
+        match drain::drain(self, settings, &record, by_content) {
+            Ok(drained) if drained.left > 0 => again(by_content),
+            Ok(_) => {}
+            Err(why) => {
+                tracing::warn!(user = ?record.user, run = record.run, "mail at the old place cannot be carried over yet: {why}");
+                again(by_content);
+            }
+        }
+    }
+
+    /// Marks the mailboxes at whose old places something has come.
+    fn find_changes(&self) {
+        let changes = self.watch.lock().unwrap_or_else(PoisonError::into_inner).changes();
+        let rescan = {
+            let mut memory = self.memory();
+            let due = changes.everything || memory.last_scan.is_none_or(|last| last.elapsed() > RESCAN);
+            if due {
+                memory.last_scan = Some(Instant::now());
+            }
+            due
+        };
+        if !rescan && changes.files.is_empty() {
+            return;
+        }
+        for record in self.records.all().iter().filter(|record| record.phase == Phase::Converted) {
+            let Some(inbox) = record.inbox() else { continue };
+            let hit =
+                inbox.path.parent().zip(inbox.path.file_name()).is_some_and(|(folder, name)| {
+                    changes.files.contains(&(folder.to_owned(), name.to_owned()))
+                }) || changes.files.iter().any(|(folder, name)| {
+                    *folder == record.archive && name.to_string_lossy().starts_with(&record.run)
+                });
+            if hit || (rescan && !looks_quiet(&inbox.path)) {
+                self.mark(&record.key());
+            }
+        }
+    }
+
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<Self>) -> T + Send + 'static,
+    ) -> BoxFuture<'_, Option<T>> {
+        let myself = self.myself.upgrade();
+        Box::pin(async move {
+            let myself = myself?;
+            tokio::task::spawn_blocking(move || work(myself)).await.ok()
+        })
+    }
+}
+
+/// Whether a file of exactly a tombstone's size stands there; only a hint for the rescan.
+fn looks_quiet(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() == tombstone::TOMBSTONE_LEN)
+}
+
+impl Mailboxes for Flow {
+    fn standing(&self, key: &MailboxKey) -> Standing {
+        self.memory().standings.get(key).cloned().unwrap_or(Standing::Mbox)
+    }
+
+    fn size_hint(&self, account: &SharedAccount) -> Option<u64> {
+        account.inbox.symlink_metadata().ok().map(|file| file.len())
+    }
+
+    fn convert(&self, account: SharedAccount, ask: Ask) -> BoxFuture<'_, Outcome> {
+        let work = self.blocking(move |flow| flow.convert_now(&account, &ask));
+        Box::pin(async move {
+            work.await.unwrap_or_else(|| {
+                Outcome::Failed(Reason::new(
+                    "internal",
+                    "the conversion's thread ended",
+                    "please report this",
+                ))
+            })
+        })
+    }
+
+    fn lease(&self, account: &SharedAccount, session: OwnedFd) -> io::Result<LeaseId> {
+        self.sessions.register(account.key(), account.uid, &session)
+    }
+
+    fn bind(&self, lease: LeaseId, answer: Bind) -> bool {
+        self.sessions.bind(lease, answer)
+    }
+
+    fn abandoned(&self, lease: LeaseId) {
+        self.sessions.abandoned(lease);
+    }
+
+    fn recover(&self) -> BoxFuture<'_, ()> {
+        let work = self.blocking(|flow| flow.recover_now());
+        Box::pin(async move {
+            work.await;
+        })
+    }
+
+    fn tick(&self) -> BoxFuture<'_, ()> {
+        let work = self.blocking(|flow| flow.tick_now());
+        Box::pin(async move {
+            work.await;
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! The derived map `STATE/userdb`, by which Dovecot's LDA and LMTP find the Maildirs of converted users.
+//!
+//! Wholly derived from the archive records and replaced by rename, so it can be rebuilt at any moment; while it is missing, LDA and LMTP defer at the tombstone.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use crate::records::{Phase, Record};
+
+/// Its name in the state folder.
+const NAME: &str = "userdb";
+
+/// Writes the map anew.
+pub(super) fn write<'a>(state: &Path, records: impl Iterator<Item = &'a Record>) -> io::Result<()> {
+    let mut lines: Vec<String> =
+        records.filter(|record| record.phase == Phase::Converted).filter_map(line).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    replace(state, lines.concat().as_bytes())
+}
+
+/// Readable by all: Dovecot's auth process has a user of its own, and the map says no more than where a home is.
+fn replace(state: &Path, content: &[u8]) -> io::Result<()> {
+    let unfinished = state.join(format!(".tmp-{NAME}"));
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&unfinished)?;
+    file.write_all(content)?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, state.join(NAME))?;
+    File::open(state)?.sync_all()
+}
+
+/// One user's line; none for names and paths that the format cannot hold.
+fn line(record: &Record) -> Option<String> {
+    let maildir = record.maildir.to_str()?;
+    let plain = |text: &str| !text.contains([':', '\n', ' ', '\t']) && !text.chars().any(char::is_control);
+    if !plain(&record.user) || !plain(maildir) {
+        tracing::error!(user = ?record.user, "this user cannot be in the map; LDA and LMTP defer its mail");
+        return None;
+    }
+    let mut line = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(line, "{}:::::::userdb_mail=maildir:{maildir}", record.user);
+    Some(line)
+}

@@ -1,0 +1,123 @@
+//! The words for everything that can be in the way: what it is, and what to do about it.
+
+use std::path::Path;
+
+use mailready_worker::wire::Block;
+use nix::errno::Errno;
+
+use super::crew::WorkerError;
+use super::spool::SpoolError;
+use crate::account::Account;
+use crate::outcome::{Outcome, Reason};
+
+pub(super) fn blocked(block: Block, detail: u64, account: &Account) -> Reason {
+    let Account { home, maildir, work, inbox, .. } = account;
+    let (home, maildir, work, inbox) = (home.display(), maildir.display(), work.display(), inbox.display());
+    let errno = || Errno::from_raw(i32::try_from(detail).unwrap_or(0)).desc();
+    let (text, mend) = match block {
+        Block::MaildirExists => (
+            format!("{maildir} exists already, and whose mail it holds cannot be told"),
+            "move it away if it is not in use, or hold this user".to_owned(),
+        ),
+        Block::HomeMissing => (
+            format!("the home {home}, or the folder for {maildir}, is not there"),
+            "mount or make it".to_owned(),
+        ),
+        Block::HomeForeign => (
+            format!("the home {home}, or the folder for {maildir}, is not the user's own"),
+            "give it to the user".to_owned(),
+        ),
+        Block::OtherMount => (
+            format!("{work} and {maildir} are on different mounts"),
+            "put mail.work on the mount of mail.maildir".to_owned(),
+        ),
+        Block::WorkForeign => (format!("{work} is no folder of the user's own"), "move it away".to_owned()),
+        Block::NotMbox => (
+            format!("{inbox} is no mbox by Dovecot's rules: no From_ line at byte {detail}"),
+            "Dovecot refuses it too; mend that line or move the file away".to_owned(),
+        ),
+        Block::Keywords => (
+            "the mailbox uses more keywords than a Maildir can name (26), or its UIDs are used up".to_owned(),
+            "remove keywords in a mail client".to_owned(),
+        ),
+        Block::Folders => (
+            format!("{detail} mbox folders besides the inbox; folders are not converted yet"),
+            "wait for the version that converts folders".to_owned(),
+        ),
+        Block::NoRoom => (
+            format!("no room or quota for the Maildir: {}", errno()),
+            "make room: as much as the mailbox has".to_owned(),
+        ),
+        Block::WorkBusy => (format!("something else works on {work}"), String::new()),
+        Block::MaildirLost => (
+            format!("{maildir} is gone, or is not the one that was made from the mbox"),
+            "bring it back from where it was moved; mail waits in the archive folder".to_owned(),
+        ),
+        Block::NoRename => (
+            "the file system cannot rename without replacing".to_owned(),
+            "use a local ext4, xfs or btrfs".to_owned(),
+        ),
+        Block::ReadOnly => ("the file system is read-only".to_owned(), "mount it read-write".to_owned()),
+    };
+    Reason::new(block.word(), text, mend)
+}
+
+pub(super) fn worker(error: &WorkerError, account: &Account) -> Outcome {
+    match error {
+        WorkerError::Blocked(Block::WorkBusy, detail) => {
+            Outcome::Busy(blocked(Block::WorkBusy, *detail, account))
+        }
+        WorkerError::Blocked(block, detail) => Outcome::Blocked(blocked(*block, *detail, account)),
+        WorkerError::Stopped => Outcome::Stopped,
+        WorkerError::Start(_) => Outcome::Failed(Reason::new(
+            "worker",
+            error.to_string(),
+            "see that mailready-worker lies beside the agent",
+        )),
+        WorkerError::Died(_) | WorkerError::Silent | WorkerError::Failed(..) => Outcome::Failed(Reason::new(
+            "worker",
+            error.to_string(),
+            "see the journal for the worker's own words",
+        )),
+    }
+}
+
+pub(super) fn spool(error: &SpoolError) -> Outcome {
+    let reason = |code, mend: &str| Reason::new(code, error.to_string(), mend);
+    match error.errno {
+        Errno::ENOSPC | Errno::EDQUOT => {
+            Outcome::Blocked(reason("no-room", "make room on the spool's file system"))
+        }
+        Errno::EROFS => Outcome::Blocked(reason("read-only", "mount it read-write")),
+        Errno::EPERM | Errno::EACCES => Outcome::Blocked(reason("spool", "see to owner and mode")),
+        Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOLCK => Outcome::Blocked(reason(
+            "no-locks",
+            "the file system lacks leases, locks or exchange; use a local ext4, xfs or btrfs",
+        )),
+        Errno::ENOENT => {
+            Outcome::Blocked(reason("spool", "see that mail.inbox and mail.archive name existing folders"))
+        }
+        _ => Outcome::Failed(reason("spool", "")),
+    }
+}
+
+pub(super) fn foreign_spool(inbox: &Path, what: &str) -> Reason {
+    Reason::new(
+        "spool",
+        format!("{} is {what}, and is left alone", inbox.display()),
+        "make it a regular file of the user's own, or hold this user",
+    )
+}
+
+pub(super) fn sessions(protocols: &[String]) -> Reason {
+    let which: Vec<String> = protocols.iter().map(|each| each.escape_debug().to_string()).collect();
+    Reason::new("busy", format!("sessions are using the mbox ({})", which.join(", ")), "")
+}
+
+pub(super) fn in_use() -> Reason {
+    Reason::new("in-use", "another program keeps the mbox open or locked", "")
+}
+
+pub(super) fn changing() -> Reason {
+    Reason::new("changing", "the mbox kept changing", "")
+}

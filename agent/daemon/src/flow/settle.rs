@@ -1,0 +1,84 @@
+//! A run that began and of which nobody says how it ended: the disk is asked, and the run brought to its end.
+//!
+//! Committed means: a Maildir with this run's marker stands at its place. Then the spool is set aside if it is not, by the very exchange that
+//! a conversion makes; otherwise stage, tombstone and record go, and the mbox was never anything but the mail. Both ways can be gone any number of times.
+
+use mailready_worker::RunId;
+use mailready_worker::wire::{Order, Report};
+
+use super::crew::{Worker, WorkerError};
+use super::drain;
+use super::spool::Spool;
+use super::{Flow, Standing, reasons};
+use crate::outcome::{Outcome, Reason};
+use crate::records::Record;
+use crate::settings::Settings;
+
+/// Brings a run to its end, or says why that has to wait; a run that has to wait is tried again by the tick.
+pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outcome {
+    let Some(run) = RunId::parse(&record.run) else {
+        return Outcome::Failed(Reason::new(
+            "state",
+            "the archive record has no run id",
+            "look at it by hand",
+        ));
+    };
+    let account = super::account_of(record);
+    let spool = match Spool::open(&account.inbox, &account.archive, account.uid) {
+        Ok(spool) => spool,
+        Err(error) => return reasons::spool(&error),
+    };
+    // The worker holds the work folder's lock as long as it lives: having got it means that a worker left over from a dead agent is gone.
+    let (committed, length) = match probe(flow, settings, record) {
+        Ok(answer) => answer,
+        Err(error) => return reasons::worker(&error, &account),
+    };
+    match spool.remove_dead_dotlock(&run) {
+        Ok(true) => tracing::info!(run = run.as_str(), "removed the dotlock of a dead run"),
+        Ok(false) => {}
+        Err(error) => return reasons::spool(&error),
+    }
+    if !committed {
+        tracing::info!(user = ?record.user, run = run.as_str(), "a run that had not come to its commit is undone; the mbox is the mail");
+        if let Err(error) = spool.remove_tombstone(&run, 0) {
+            return reasons::spool(&error);
+        }
+        if let Err(error) = flow.records.remove(run.as_str()) {
+            return Outcome::Failed(Reason::new("state", error.to_string(), "see to the state folder"));
+        }
+        flow.set_standing(record.key(), Standing::Mbox);
+        flow.settled(record);
+        return Outcome::Failed(Reason::new(
+            "interrupted",
+            "the conversion was interrupted before its commit; the mbox is in use as before",
+            "",
+        ));
+    }
+    let mut record = record.clone();
+    record.source[0].length = length;
+    // Where the mail is does not wait for the spool: what stands there is drained, now or later.
+    flow.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
+    if let Err(why) = drain::set_aside_late(flow, settings, &spool, &run) {
+        tracing::warn!(user = ?record.user, run = run.as_str(), "the spool is not set aside yet: {why}");
+        return Outcome::Converted { run: record.run, messages: 0 };
+    }
+    flow.set_converted(settings, &mut record);
+    flow.settled(&record);
+    flow.mark_by_content(&record);
+    tracing::info!(user = ?record.user, run = run.as_str(), "a run that had come to its commit is rolled forward; the Maildir is the mail");
+    Outcome::Converted { run: record.run, messages: 0 }
+}
+
+fn probe(flow: &Flow, settings: &Settings, record: &Record) -> Result<(bool, u64), WorkerError> {
+    let account = super::account_of(record);
+    let job = flow.job(settings, record, &account.home, None);
+    let mut worker = Worker::start(&settings.worker, &job, None)?;
+    worker.order(Order::Probe, None)?;
+    let answer = match worker.answer(&|| false, &mut |_, _, _| {})? {
+        Report::Probed { committed, length } => (committed, length),
+        other => return Err(worker.out_of_turn(other)),
+    };
+    worker.order(Order::Release, None)?;
+    worker.finish();
+    Ok(answer)
+}

@@ -1,0 +1,504 @@
+//! The spool and the archive folder, by handle: open, lock, exchange.
+//!
+//! Both folders are root's ground (`/var/mail` may be group-writable for mail programs), and this is the only place where the agent touches it. Every name is one
+//! component below a handle, links are never followed, and what was opened is looked at before it is believed.
+
+use std::ffi::{CString, OsStr};
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mailready_worker::{RunId, tombstone};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, RenameFlags, fcntl, open, openat, renameat2};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, linkat, unlinkat, write};
+
+use super::file_lease::FileLease;
+
+const FOLDER: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+/// Non-blocking, so that a fifo or somebody's lease cannot hang the agent.
+const FILE: OFlag = OFlag::O_RDWR
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_NONBLOCK)
+    .union(OFlag::O_NOCTTY)
+    .union(OFlag::O_CLOEXEC);
+
+/// A system call on spool or archive failed; nothing was changed by it.
+#[derive(Debug)]
+pub(super) struct SpoolError {
+    doing: &'static str,
+    path: PathBuf,
+    pub(super) errno: Errno,
+}
+
+impl fmt::Display for SpoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.doing, self.path.display(), self.errno.desc())
+    }
+}
+
+impl std::error::Error for SpoolError {}
+
+type Result<T> = std::result::Result<T, SpoolError>;
+
+/// What may stand at a spool's path.
+pub(super) enum AtPath {
+    /// A regular file of one link that belongs to the user.
+    File(OwnedFd, FileStat),
+    /// Nothing.
+    Nothing,
+    /// Something that is never touched, and what.
+    Foreign(&'static str),
+}
+
+/// The kinds of lock that the site's programs go by (`mail.locks`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LockSet {
+    pub(super) dotlock: bool,
+    pub(super) fcntl: bool,
+    pub(super) flock: bool,
+}
+
+/// One user's spool and its archive.
+pub(super) struct Spool {
+    folder: OwnedFd,
+    archive: OwnedFd,
+    name: CString,
+    folder_path: PathBuf,
+    archive_path: PathBuf,
+    uid: Uid,
+}
+
+impl Spool {
+    /// Opens the folders; makes the archive folder, root's alone, if it is not there.
+    pub(super) fn open(inbox: &Path, archive: &Path, uid: u32) -> Result<Self> {
+        let error = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |errno| SpoolError { doing, path, errno }
+        };
+        let invalid = || SpoolError { doing: "use", path: inbox.to_owned(), errno: Errno::EINVAL };
+        let (folder_path, name) = inbox.parent().zip(inbox.file_name()).ok_or_else(invalid)?;
+        let folder = open(folder_path, FOLDER, Mode::empty()).map_err(error("open", folder_path))?;
+        let archive_parent = archive.parent().ok_or_else(invalid)?;
+        let parent = open(archive_parent, FOLDER, Mode::empty()).map_err(error("open", archive_parent))?;
+        let archive_name = archive.file_name().ok_or_else(invalid)?;
+        match mkdirat(&parent, archive_name, Mode::S_IRWXU) {
+            Ok(()) => fsync(&parent).map_err(error("sync", archive_parent))?,
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(error("make", archive)(errno)),
+        }
+        let fd = openat(&parent, archive_name, FOLDER | OFlag::O_NOFOLLOW, Mode::empty())
+            .map_err(error("open", archive))?;
+        let stat = fstat(&fd).map_err(error("look at", archive))?;
+        // A member of group mail can make a folder of this name in /var/mail before us: only root's own, closed to all others, is believed.
+        if stat.st_uid != Uid::effective().as_raw() || stat.st_mode & 0o077 != 0 {
+            return Err(error("trust (it must be root's and mode 0700)", archive)(Errno::EPERM));
+        }
+        let name = CString::new(name.as_bytes()).map_err(|_| invalid())?;
+        let (folder_path, archive_path) = (folder_path.to_owned(), archive.to_owned());
+        Ok(Self { folder, archive: fd, name, folder_path, archive_path, uid: Uid::from_raw(uid) })
+    }
+
+    fn at_spool(&self, doing: &'static str) -> impl Fn(Errno) -> SpoolError + '_ {
+        move |errno| SpoolError { doing, path: self.path(), errno }
+    }
+
+    fn in_archive(&self, doing: &'static str, name: &str) -> impl Fn(Errno) -> SpoolError {
+        let path = self.archive_path.join(name);
+        move |errno| SpoolError { doing, path: path.clone(), errno }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder_path.join(OsStr::from_bytes(self.name.to_bytes()))
+    }
+
+    /// Opens what stands at the path.
+    pub(super) fn at_path(&self) -> Result<AtPath> {
+        let file = match openat(&self.folder, self.name.as_c_str(), FILE, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => return Ok(AtPath::Nothing),
+            Err(Errno::ELOOP) => return Ok(AtPath::Foreign("a symbolic link")),
+            Err(Errno::EISDIR | Errno::ENXIO) => return Ok(AtPath::Foreign("no regular file")),
+            Err(errno) => return Err(self.at_spool("open")(errno)),
+        };
+        let stat = fstat(&file).map_err(self.at_spool("look at"))?;
+        Ok(match self.foreign(&stat) {
+            Some(why) => AtPath::Foreign(why),
+            None => AtPath::File(file, stat),
+        })
+    }
+
+    fn foreign(&self, stat: &FileStat) -> Option<&'static str> {
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            Some("no regular file")
+        } else if stat.st_nlink != 1 {
+            Some("a file with several links")
+        } else if stat.st_uid != self.uid.as_raw() {
+            Some("another user's file")
+        } else {
+            None
+        }
+    }
+
+    /// Size and inode of what stands at the path, without opening it.
+    pub(super) fn glance(&self) -> Result<Option<FileStat>> {
+        match fstatat(&self.folder, self.name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.at_spool("look at")(errno)),
+        }
+    }
+
+    /// Makes an empty spool, as deliverers do: theirs, group and mode after the folder's.
+    pub(super) fn create_empty(&self) -> Result<()> {
+        let folder = fstat(&self.folder).map_err(self.at_spool("look at the folder of"))?;
+        let group_writes = folder.st_mode & libc::S_IWGRP != 0;
+        let mode =
+            if group_writes { Mode::from_bits_truncate(0o660) } else { Mode::from_bits_truncate(0o600) };
+        let flags = FILE | OFlag::O_CREAT | OFlag::O_EXCL;
+        let file = match openat(&self.folder, self.name.as_c_str(), flags, Mode::from_bits_truncate(0o600)) {
+            Ok(file) => file,
+            Err(Errno::EEXIST) => return Ok(()),
+            Err(errno) => return Err(self.at_spool("create")(errno)),
+        };
+        fchown(&file, Some(self.uid), group_writes.then(|| Gid::from_raw(folder.st_gid)))
+            .map_err(self.at_spool("give away"))?;
+        fchmod(&file, mode).map_err(self.at_spool("set the mode of"))
+    }
+
+    /// Whether what stands at the path is exactly this run's tombstone, with nothing behind it.
+    pub(super) fn is_quiet(&self, run: &RunId) -> Result<bool> {
+        match self.glance()? {
+            Some(stat) if u64::try_from(stat.st_size) == Ok(tombstone::TOMBSTONE_LEN) => {}
+            _ => return Ok(false),
+        }
+        match self.at_path()? {
+            AtPath::File(file, _) => Ok(is_tombstone(&file, run)),
+            AtPath::Nothing | AtPath::Foreign(_) => Ok(false),
+        }
+    }
+
+    /// Name of an entry in the archive folder.
+    pub(super) fn entry_name(run: &RunId, entry: u64) -> String {
+        format!("{run}.{entry}")
+    }
+
+    /// Makes the tombstone that is going to be exchanged for the mbox: same owner and mode, synced.
+    pub(super) fn make_tombstone(&self, run: &RunId, entry: u64, like: &FileStat) -> Result<()> {
+        let name = Self::entry_name(run, entry);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = match openat(&self.archive, name.as_str(), flags, Mode::from_bits_truncate(0o600)) {
+            Ok(file) => file,
+            // Left by an attempt that did not come to its commit; made anew, since owner and mode may have changed.
+            Err(Errno::EEXIST) => {
+                self.remove_tombstone(run, entry)?;
+                openat(&self.archive, name.as_str(), flags, Mode::from_bits_truncate(0o600))
+                    .map_err(self.in_archive("create", &name))?
+            }
+            Err(errno) => return Err(self.in_archive("create", &name)(errno)),
+        };
+        let made = (|| {
+            let text = tombstone::text(run);
+            if write(&file, &text)? != text.len() {
+                return Err(Errno::ENOSPC);
+            }
+            fchown(&file, Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid)))?;
+            fchmod(&file, Mode::from_bits_truncate(like.st_mode & 0o7777))?;
+            // mail programs say "new mail" while mtime is after atime.
+            let now = TimeSpec::UTIME_NOW;
+            futimens(&file, &now, &now)?;
+            fsync(&file)?;
+            fsync(&self.archive)
+        })();
+        made.map_err(|errno| {
+            // Best effort: what stays is found and removed by the next attempt.
+            let _ = unlinkat(&self.archive, name.as_str(), UnlinkatFlags::NoRemoveDir);
+            self.in_archive("write the tombstone", &name)(errno)
+        })
+    }
+
+    /// Removes a tombstone that was never used; anything else of that name is left alone.
+    pub(super) fn remove_tombstone(&self, run: &RunId, entry: u64) -> Result<()> {
+        let name = Self::entry_name(run, entry);
+        match self.open_entry(run, entry)? {
+            Some(file)
+                if is_tombstone(&file, run)
+                    && size(&file).is_ok_and(|size| size == tombstone::TOMBSTONE_LEN) =>
+            {
+                unlinkat(&self.archive, name.as_str(), UnlinkatFlags::NoRemoveDir)
+                    .map_err(self.in_archive("remove", &name))
+            }
+            Some(_) => Err(self.in_archive("replace", &name)(Errno::EEXIST)),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens an entry of the archive.
+    pub(super) fn open_entry(&self, run: &RunId, entry: u64) -> Result<Option<OwnedFd>> {
+        let name = Self::entry_name(run, entry);
+        match openat(&self.archive, name.as_str(), FILE, Mode::empty()) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.in_archive("open", &name)(errno)),
+        }
+    }
+
+    /// Numbers of this run's entries, ascending.
+    pub(super) fn entries(&self, run: &RunId) -> Result<Vec<u64>> {
+        let prefix = format!("{run}.");
+        let mut dir = nix::dir::Dir::openat(&self.archive, ".", FOLDER, Mode::empty())
+            .map_err(self.in_archive("list", ""))?;
+        let mut found = Vec::new();
+        for item in dir.iter() {
+            let item = item.map_err(self.in_archive("list", ""))?;
+            let number: Option<u64> =
+                item.file_name().to_str().ok().and_then(|name| name.strip_prefix(&prefix)?.parse().ok());
+            found.extend(number);
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Removes a drained entry. Never entry 0, which is the original.
+    pub(super) fn forget(&self, run: &RunId, entry: u64) -> Result<()> {
+        if entry == 0 {
+            return Ok(());
+        }
+        let name = Self::entry_name(run, entry);
+        unlinkat(&self.archive, name.as_str(), UnlinkatFlags::NoRemoveDir)
+            .map_err(self.in_archive("remove", &name))
+    }
+
+    /// Whether the path still leads to this very file.
+    pub(super) fn is_at_path(&self, file: &FileStat) -> Result<bool> {
+        Ok(self.glance()?.is_some_and(|now| (now.st_dev, now.st_ino) == (file.st_dev, file.st_ino)))
+    }
+
+    /// Exchanges what stands at the path for the tombstone of that number, both folders synced.
+    pub(super) fn exchange(&self, run: &RunId, entry: u64) -> Result<()> {
+        let name = Self::entry_name(run, entry);
+        renameat2(
+            &self.archive,
+            name.as_str(),
+            &self.folder,
+            self.name.as_c_str(),
+            RenameFlags::RENAME_EXCHANGE,
+        )
+        .map_err(self.at_spool("set aside"))
+    }
+
+    /// Puts the tombstone of that number where there is nothing.
+    pub(super) fn place(&self, run: &RunId, entry: u64) -> Result<()> {
+        let name = Self::entry_name(run, entry);
+        renameat2(
+            &self.archive,
+            name.as_str(),
+            &self.folder,
+            self.name.as_c_str(),
+            RenameFlags::RENAME_NOREPLACE,
+        )
+        .map_err(self.at_spool("put the tombstone at"))
+    }
+
+    /// Syncs both folders.
+    pub(super) fn sync(&self) -> Result<()> {
+        fsync(&self.folder).map_err(self.at_spool("sync the folder of"))?;
+        fsync(&self.archive).map_err(self.in_archive("sync", ""))
+    }
+
+    /// Takes the site's locks and the lease on `file`, trying again until the deadline; never waits on one while it holds another.
+    pub(super) fn lock<'fd>(
+        &self,
+        file: &'fd OwnedFd,
+        run: &RunId,
+        pid: u32,
+        set: LockSet,
+        patience: Duration,
+        step: &dyn Fn(&'static str),
+    ) -> Result<Option<Locked<'fd, '_>>> {
+        let deadline = Instant::now() + patience;
+        let mut pause = Duration::from_millis(5);
+        loop {
+            if let Some(locked) = self.try_lock(file, run, pid, set, step)? {
+                return Ok(Some(locked));
+            }
+            if Instant::now() + pause > deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(160));
+        }
+    }
+
+    fn try_lock<'fd>(
+        &self,
+        file: &'fd OwnedFd,
+        run: &RunId,
+        pid: u32,
+        set: LockSet,
+        step: &dyn Fn(&'static str),
+    ) -> Result<Option<Locked<'fd, '_>>> {
+        let dotlock = if set.dotlock {
+            step("dotlock");
+            match self.try_dotlock(run, pid)? {
+                Some(dotlock) => Some(dotlock),
+                None => return Ok(None),
+            }
+        } else {
+            None
+        };
+        step("lock");
+        let kernel = KernelLock { file: file.as_fd(), set };
+        match kernel.take() {
+            Ok(()) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
+            Err(errno) => return Err(self.at_spool("lock")(errno)),
+        }
+        step("lease");
+        match FileLease::try_take(file).map_err(self.at_spool("take a lease on"))? {
+            Some(lease) => Ok(Some(Locked { lease, _kernel: kernel, _dotlock: dotlock })),
+            None => Ok(None),
+        }
+    }
+
+    fn dotlock_name(&self) -> CString {
+        let mut name = self.name.to_bytes().to_vec();
+        name.extend_from_slice(b".lock");
+        // Made of a C string and a literal: no NUL.
+        CString::new(name).unwrap_or_default()
+    }
+
+    fn try_dotlock(&self, run: &RunId, pid: u32) -> Result<Option<Dotlock<'_>>> {
+        let ours = format!("{run}.lock");
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(&self.archive, ours.as_str(), flags, Mode::from_bits_truncate(0o644))
+            .map_err(self.in_archive("create", &ours))?;
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        let text = format!("{pid}:{}", host.to_string_lossy());
+        write(&file, text.as_bytes()).map_err(self.in_archive("write", &ours))?;
+        let theirs = self.dotlock_name();
+        match linkat(&self.archive, ours.as_str(), &self.folder, theirs.as_c_str(), AtFlags::empty()) {
+            Ok(()) => Ok(Some(Dotlock { spool: self, ours, theirs })),
+            Err(Errno::EEXIST) => {
+                let _ = unlinkat(&self.archive, ours.as_str(), UnlinkatFlags::NoRemoveDir);
+                Ok(None)
+            }
+            Err(errno) => Err(self.at_spool("make the dotlock of")(errno)),
+        }
+    }
+
+    /// Removes the dotlock of a run whose agent and worker are dead, if the one that stands is that run's.
+    pub(super) fn remove_dead_dotlock(&self, run: &RunId) -> Result<bool> {
+        let ours = format!("{run}.lock");
+        let mine = match fstatat(&self.archive, ours.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::ENOENT) => return Ok(false),
+            Err(errno) => return Err(self.in_archive("look at", &ours)(errno)),
+        };
+        let theirs = self.dotlock_name();
+        let standing = fstatat(&self.folder, theirs.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
+        let found = standing.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (mine.st_dev, mine.st_ino));
+        drop(Dotlock { spool: self, ours, theirs });
+        Ok(found)
+    }
+}
+
+/// Whether a file begins with this run's tombstone.
+pub(super) fn is_tombstone(file: &OwnedFd, run: &RunId) -> bool {
+    let expected = tombstone::text(run);
+    let mut head = vec![0; expected.len()];
+    nix::sys::uio::pread(file, &mut head, 0) == Ok(expected.len()) && head == expected
+}
+
+/// Bytes of an open file.
+pub(super) fn size(file: &OwnedFd) -> nix::Result<u64> {
+    Ok(u64::try_from(fstat(file)?.st_size).unwrap_or(0))
+}
+
+/// All of a mailbox's locks; dropped in the reverse order of taking: lease, kernel lock, dotlock.
+pub(super) struct Locked<'fd, 'spool> {
+    lease: FileLease<'fd>,
+    _kernel: KernelLock<'fd>,
+    _dotlock: Option<Dotlock<'spool>>,
+}
+
+impl Locked<'_, '_> {
+    /// Whether nobody has tried to open the file since it was locked.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.lease.is_untouched()
+    }
+}
+
+/// Kernel locks on the spool's description, so that closing some other descriptor of the file drops nothing.
+struct KernelLock<'fd> {
+    file: BorrowedFd<'fd>,
+    set: LockSet,
+}
+
+impl KernelLock<'_> {
+    fn take(&self) -> nix::Result<()> {
+        if self.set.fcntl {
+            self.ofd(libc::F_WRLCK)?;
+        }
+        if self.set.flock {
+            #[expect(
+                deprecated,
+                reason = "the owning type of nix would take the descriptor, which the worker shares"
+            )]
+            nix::fcntl::flock(
+                std::os::fd::AsRawFd::as_raw_fd(&self.file),
+                nix::fcntl::FlockArg::LockExclusiveNonblock,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn ofd(&self, kind: libc::c_int) -> nix::Result<()> {
+        let whole = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(self.file, FcntlArg::F_OFD_SETLK(&whole)).map(drop)
+    }
+}
+
+impl Drop for KernelLock<'_> {
+    fn drop(&mut self) {
+        // Unlocking what is not locked does nothing; the descriptor's end would do the same later.
+        let _ = self.ofd(libc::F_UNLCK);
+        if self.set.flock {
+            #[expect(deprecated, reason = "as in `take`")]
+            let _ =
+                nix::fcntl::flock(std::os::fd::AsRawFd::as_raw_fd(&self.file), nix::fcntl::FlockArg::Unlock);
+        }
+    }
+}
+
+/// The spool's dotlock, a link of `RUNID.lock`.
+struct Dotlock<'spool> {
+    spool: &'spool Spool,
+    ours: String,
+    theirs: CString,
+}
+
+impl Drop for Dotlock<'_> {
+    fn drop(&mut self) {
+        let (archive, folder) = (&self.spool.archive, &self.spool.folder);
+        let identity = |stat: FileStat| (stat.st_dev, stat.st_ino);
+        let mine = fstatat(archive, self.ours.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map(identity);
+        let standing = fstatat(folder, self.theirs.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map(identity);
+        // Somebody who found the lock stale may have put his own there.
+        if mine.is_ok() && mine == standing {
+            let _ = unlinkat(folder, self.theirs.as_c_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        let _ = unlinkat(archive, self.ours.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+}
