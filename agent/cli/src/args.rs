@@ -59,13 +59,12 @@ impl Command {
 
 /// Arguments of `convert`.
 #[derive(Debug, ClapArgs)]
-#[group(id = "whom", required = true, multiple = false, args = ["users", "all"])]
 pub struct ConvertArgs {
     /// Users to convert
-    #[arg(value_name = "USER")]
+    #[arg(value_name = "USER", required_unless_present = "all")]
     pub users: Vec<String>,
     /// Convert all users whom the configuration allows
-    #[arg(long)]
+    #[arg(long, conflicts_with = "users")]
     pub all: bool,
     /// Wait for open sessions to end instead of reporting `waiting`
     #[arg(long)]
@@ -169,7 +168,7 @@ mod tests {
     fn convert_wants_users_or_all_and_not_both() {
         assert!(Args::try_parse_from(["mailready", "convert"]).is_err());
         assert!(Args::try_parse_from(["mailready", "convert", "--all", "ann"]).is_err());
-        assert!(Args::try_parse_from(["mailready", "convert", "--all"]).is_ok());
+        assert!(Args::try_parse_from(["mailready", "convert", "--all", "--wait", "--json"]).is_ok());
         assert!(Args::try_parse_from(["mailready", "convert", "ann", "bob", "--config", "x"]).is_ok());
     }
 }

@@ -1,0 +1,7 @@
+//! The command against an agent that answers from a script, over a real control socket.
+
+mod convert;
+mod fake;
+mod hold;
+mod status;
+mod trouble;
