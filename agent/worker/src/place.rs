@@ -11,6 +11,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
+use nix::unistd::fsync;
 
 use crate::Stop;
 use crate::job::Job;
@@ -110,7 +111,9 @@ fn work_folder(job: &Job) -> Result<Flock<OwnedFd>, Stop> {
         other => Stop::errno(Step::Open, other),
     })?;
     match mkdirat(&parent, name, Mode::S_IRWXU) {
-        Ok(()) | Err(Errno::EEXIST) => {}
+        // What is synced in it later is lost in a power cut all the same if its own name is.
+        Ok(()) => fsync(&parent).map_err(Stop::failed(Step::Open))?,
+        Err(Errno::EEXIST) => {}
         Err(Errno::EACCES) => return Err(blocked(Block::HomeForeign)),
         Err(errno) => return Err(Stop::errno(Step::Open, errno)),
     }

@@ -96,12 +96,20 @@ impl Attempt<'_> {
             Ok(spool) => spool,
             Err(error) => return reasons::spool(&error),
         };
-        let end = self.until_set_aside(&spool);
+        let mut worker = None;
+        let end = match self.attempt(&spool, &mut worker) {
+            Ok(end) | Err(end) => end,
+        };
         let run = self.run.to_string();
         match end {
             End::Not(outcome) => {
                 tracing::info!(user = ?self.account.name, run, ?outcome, "not converted");
-                self.forget(&spool);
+                if worker.is_none_or(Worker::abort) {
+                    self.forget(&spool);
+                } else {
+                    // It did not live to undo what it had begun; its successor will.
+                    self.flow.set_unsettled(&self.record, false);
+                }
                 outcome
             }
             End::Committed { messages, set_aside: Ok(()) } => {
@@ -182,23 +190,18 @@ impl Attempt<'_> {
         })
     }
 
-    fn until_set_aside(&mut self, spool: &Spool) -> End {
-        match self.attempt(spool) {
-            Ok(end) | Err(end) => end,
-        }
-    }
-
-    fn attempt(&mut self, spool: &Spool) -> Result<End, End> {
+    fn attempt(&mut self, spool: &Spool, slot: &mut Option<Worker>) -> Result<End, End> {
         let (mut file, mut stat) = self.open_spool(spool)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         self.progress.bytes_total = size;
         self.put_record(&stat, size)?;
         let job =
             self.flow.job(self.settings, &self.record, &self.account.home, self.account.folders.as_deref());
-        let mut worker =
+        let worker =
             Worker::start(&self.settings.worker, &job, Some(file.as_fd())).map_err(|e| self.not(e))?;
-        self.order(&mut worker, Order::Stage, None)?;
-        let mut indexed = self.staged(&mut worker)?;
+        let worker = slot.insert(worker);
+        self.order(worker, Order::Stage, None)?;
+        let mut indexed = self.staged(worker)?;
         for round in 0..ROUNDS {
             self.report(Stage::Gate);
             self.wait_for_grace()?;
@@ -211,22 +214,21 @@ impl Attempt<'_> {
             if changed_file {
                 (file, stat) = self.open_spool(spool)?;
             }
-            self.order(&mut worker, Order::Refresh, changed_file.then_some(file.as_fd()))?;
-            indexed = self.staged(&mut worker)?;
+            self.order(worker, Order::Refresh, changed_file.then_some(file.as_fd()))?;
+            indexed = self.staged(worker)?;
             self.put_record(&stat, self.progress.bytes)?;
             self.step("tombstone");
             spool.make_tombstone(&self.run, 0, &stat)?;
             std::thread::sleep(CLOCK_TICK);
-            if let Some(end) = self.commit(spool, &file, &stat, &mut worker)? {
+            if let Some(end) = self.commit(spool, &file, &stat, worker)? {
                 return Ok(end);
             }
             // Has the worker let go of Dovecot's index locks, on which Dovecot's tools would wait.
-            self.order(&mut worker, Order::Refresh, None)?;
-            self.staged(&mut worker)?;
+            self.order(worker, Order::Refresh, None)?;
+            self.staged(worker)?;
             // Something came in between: the more often, the longer the pause.
             std::thread::sleep(Duration::from_millis(20 << round.min(4)));
         }
-        worker.abort();
         Err(End::Not(Outcome::Busy(reasons::changing())))
     }
 
@@ -287,7 +289,6 @@ impl Attempt<'_> {
             held_us = u64::try_from(held.elapsed().as_micros()).unwrap_or(u64::MAX),
             "unlocking"
         );
-        self.step("unlock");
         drop(locked);
         // It only has to let go of the index locks; if it is gone they are free.
         let _ = worker.order(Order::Release, None);

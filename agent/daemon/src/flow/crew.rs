@@ -156,15 +156,17 @@ impl Worker {
         }
     }
 
-    /// Waits for its end after its last answer.
-    pub(super) fn finish(mut self) {
+    /// Waits for its end after its last answer; tells whether it ended by itself and well.
+    pub(super) fn finish(mut self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(5);
         while Instant::now() < deadline {
             match self.child.try_wait() {
                 Ok(None) => std::thread::sleep(Duration::from_millis(1)),
-                _ => return,
+                Ok(Some(status)) => return status.success(),
+                Err(_) => return false,
             }
         }
+        false
     }
 
     /// Ends it now, wherever it is, and sees its end.
@@ -175,12 +177,11 @@ impl Worker {
         }
     }
 
-    /// Lets it undo what it has staged, and ends it.
-    pub(super) fn abort(mut self) {
-        if self.order(Order::Abort, None).is_ok() {
-            // It may be in the middle of a pass: it looks at the socket after each piece.
-            self.finish();
-        }
+    /// Lets it undo what it has staged, and sees its end; tells whether it lived to do so. One that has reported why it cannot go on has undone everything already.
+    pub(super) fn abort(self) -> bool {
+        // It may be in the middle of a pass: it looks at the socket after each piece. An error means that it has ended.
+        let _ = wire::send(self.socket.as_fd(), &Order::Abort.encode(), None);
+        self.finish()
     }
 }
 

@@ -148,7 +148,6 @@ fn exchange(
         tracing::debug!(step = "sync_set_aside", who = "agent", run = run.as_str());
     }
     spool.sync().map_err(fail)?;
-    tracing::debug!(step = "unlock", who = "agent", run = run.as_str());
     Ok(true)
 }
 

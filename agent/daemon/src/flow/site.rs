@@ -18,10 +18,13 @@ pub(super) const POSTLOGIN: &str = "/etc/mailready/postlogin";
 /// How long an answer holds. Short, because an administrator who has just mended something tries again at once.
 const HOLDS: Duration = Duration::from_secs(10);
 
-/// The last answer, and what was asked.
+/// When, what was asked, and the answer.
+type Answer = (Instant, Vec<PathBuf>, Result<(), Reason>);
+
+/// The last answer.
 #[derive(Default)]
 pub(super) struct Site {
-    last: Mutex<Option<(Instant, Vec<PathBuf>, Result<(), Reason>)>>,
+    last: Mutex<Option<Answer>>,
 }
 
 impl Site {

@@ -312,15 +312,15 @@ impl Spool {
     }
 
     /// Takes the site's locks and the lease on `file`, trying again until the deadline; never waits on one while it holds another.
-    pub(super) fn lock<'fd>(
-        &self,
+    pub(super) fn lock<'fd, 'spool>(
+        &'spool self,
         file: &'fd OwnedFd,
         run: &RunId,
         pid: u32,
         set: LockSet,
         patience: Duration,
-        step: &dyn Fn(&'static str),
-    ) -> Result<Option<Locked<'fd, '_>>> {
+        step: Note<'spool>,
+    ) -> Result<Option<Locked<'fd, 'spool>>> {
         let deadline = Instant::now() + patience;
         let mut pause = Duration::from_millis(5);
         loop {
@@ -335,14 +335,14 @@ impl Spool {
         }
     }
 
-    fn try_lock<'fd>(
-        &self,
+    fn try_lock<'fd, 'spool>(
+        &'spool self,
         file: &'fd OwnedFd,
         run: &RunId,
         pid: u32,
         set: LockSet,
-        step: &dyn Fn(&'static str),
-    ) -> Result<Option<Locked<'fd, '_>>> {
+        step: Note<'spool>,
+    ) -> Result<Option<Locked<'fd, 'spool>>> {
         let dotlock = if set.dotlock {
             step("dotlock");
             match self.try_dotlock(run, pid)? {
@@ -352,6 +352,7 @@ impl Spool {
         } else {
             None
         };
+        let unlocking = Unlocking(step);
         step("lock");
         let kernel = KernelLock { file: file.as_fd(), set };
         match kernel.take() {
@@ -361,7 +362,9 @@ impl Spool {
         }
         step("lease");
         match FileLease::try_take(file).map_err(self.at_spool("take a lease on"))? {
-            Some(lease) => Ok(Some(Locked { lease, _kernel: kernel, _dotlock: dotlock })),
+            Some(lease) => {
+                Ok(Some(Locked { _unlocking: unlocking, lease, _kernel: kernel, _dotlock: dotlock }))
+            }
             None => Ok(None),
         }
     }
@@ -420,8 +423,21 @@ pub(super) fn size(file: &OwnedFd) -> nix::Result<u64> {
     Ok(u64::try_from(fstat(file)?.st_size).unwrap_or(0))
 }
 
+/// Is told each step before it is taken.
+pub(super) type Note<'a> = &'a dyn Fn(&'static str);
+
+/// Tells of the step `unlock` before the locks are dropped, wherever that happens.
+struct Unlocking<'a>(Note<'a>);
+
+impl Drop for Unlocking<'_> {
+    fn drop(&mut self) {
+        (self.0)("unlock");
+    }
+}
+
 /// All of a mailbox's locks; dropped in the reverse order of taking: lease, kernel lock, dotlock.
 pub(super) struct Locked<'fd, 'spool> {
+    _unlocking: Unlocking<'spool>,
     lease: FileLease<'fd>,
     _kernel: KernelLock<'fd>,
     _dotlock: Option<Dotlock<'spool>>,
