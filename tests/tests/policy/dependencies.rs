@@ -65,8 +65,9 @@ fn nothing_uses_io_uring() {
 #[test]
 fn the_workspace_asks_for_a_compiler_that_can_build_its_dependencies() {
     let metadata = Metadata::read();
-    let number = |version: &str| -> Vec<u32> {
-        version.split('.').map(|part| part.parse().expect("a number in a rust-version")).collect()
+    let number = |version: &str| -> [u32; 3] {
+        let mut parts = version.split('.').map(|part| part.parse().expect("a number in a rust-version"));
+        std::array::from_fn(|_| parts.next().unwrap_or(0))
     };
     let ours =
         metadata.ours().next().and_then(|package| package.rust_version.clone()).expect("rust-version is set");
