@@ -1,5 +1,18 @@
 //! One file, no agent: `mailready convert-file MBOX MAILDIR`.
-use crate::{Error, OnProgress, Result, Rules, Summary};
+//!
+//! The mbox stays as it is; what appears is the Maildir, complete or not at all: it is made in a hidden folder beside its place,
+//! synced, read back, and renamed. Whatever goes wrong before that, the hidden folder is removed.
+
+use crate::locks::Locks;
+use crate::{
+    Error, Known, OnProgress, Plan, Result, Rules, RunId, Source, Stage, Summary, SyncHow, dir, verify,
+};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, RenameFlags, open, renameat2};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +23,14 @@ pub struct Options {
     pub rules: Rules,
     /// How long to try for the mbox's locks.
     pub lock_wait: Duration,
+}
+
+impl Default for Options {
+    /// Dovecot, this machine's time zone, ten seconds.
+    fn default() -> Self {
+        let rules = Rules { server: crate::Server::Dovecot, zone: crate::Zone::local() };
+        Options { rules, lock_wait: Duration::from_secs(10) }
+    }
 }
 
 /// What was done.
@@ -23,13 +44,87 @@ pub struct Converted {
 
 /// Converts `mbox` into a new Maildir at `maildir`; the mbox stays as it is.
 ///
-/// Takes the mbox's locks, stages beside the target, reads back, and commits by one rename that replaces nothing.
+/// Takes the mbox's locks, stages beside the target, syncs, reads back, and commits by one rename that replaces nothing.
 /// On an error there is neither a Maildir nor a stage.
 pub fn convert_file(
-    _mbox: &Path,
-    _maildir: &Path,
-    _options: &Options,
-    _progress: OnProgress<'_>,
+    mbox: &Path,
+    maildir: &Path,
+    options: &Options,
+    progress: OnProgress<'_>,
 ) -> Result<Converted> {
-    Err(Error::Cancelled)
+    options.rules.check()?;
+    let target = Target::new(maildir)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let file = open(mbox, flags, Mode::empty()).map(File::from).map_err(Error::io("open", mbox))?;
+    let source =
+        Source { name: "INBOX".into(), path: std::path::absolute(mbox).unwrap_or_else(|_| mbox.to_owned()) };
+    crate::stage::length_of(file.as_fd(), &source)?;
+    let run = RunId::generate()?;
+    let locks = Locks::take(&file, mbox, &run, options.lock_wait)?;
+
+    let plan = Plan {
+        run: run.clone(),
+        source,
+        known: Known::default(),
+        rules: options.rules.clone(),
+        sync: SyncHow::SyncFs,
+    };
+    let hidden = Hidden::create(&target.parent, &run)?;
+    let mut stage = Stage::write(file.as_fd(), hidden.folder.as_fd(), plan, progress)?;
+    stage.seal()?;
+    verify::verify(stage.folder(), &mut |_| std::ops::ControlFlow::Continue(()))?;
+    let name = Stage::name(&run);
+    renameat2(&hidden.folder, name.as_str(), &target.parent, target.name, RenameFlags::RENAME_NOREPLACE)
+        .map_err(|e| match e {
+            Errno::EEXIST => Error::Exists { path: maildir.to_owned() },
+            e => Error::io("commit", maildir)(e),
+        })?;
+    dir::sync(&target.parent, maildir)?;
+    Ok(Converted { summary: stage.summary().clone(), dotlock: locks.has_dotlock() })
+}
+
+/// Where the Maildir is going to be. Nothing may be there, not even an empty folder.
+struct Target<'p> {
+    parent: OwnedFd,
+    name: &'p str,
+}
+
+impl<'p> Target<'p> {
+    fn new(maildir: &'p Path) -> Result<Self> {
+        let name = maildir
+            .file_name()
+            .and_then(|n| n.to_str())
+            .ok_or_else(|| Error::io("make a Maildir of the name", maildir)(Errno::EINVAL))?;
+        let parent = maildir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = open(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(Error::io("open folder", parent))?;
+        if dir::exists(&parent, name)? {
+            return Err(Error::Exists { path: maildir.to_owned() });
+        }
+        Ok(Target { parent, name })
+    }
+}
+
+/// The hidden folder beside the target; removed when dropped, with whatever is in it by then.
+struct Hidden<'p> {
+    parent: &'p OwnedFd,
+    name: String,
+    folder: OwnedFd,
+}
+
+impl<'p> Hidden<'p> {
+    fn create(parent: &'p OwnedFd, run: &RunId) -> Result<Self> {
+        let name = format!(".mailready-{run}");
+        let folder = dir::create(parent, &name)?;
+        Ok(Hidden { parent, name, folder })
+    }
+}
+
+impl Drop for Hidden<'_> {
+    fn drop(&mut self) {
+        // On success it is empty. Otherwise there is an error on its way that matters more than what this one says.
+        if unlinkat(self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir).is_err() {
+            let _ = dir::remove_tree(self.parent, &self.name);
+        }
+    }
 }

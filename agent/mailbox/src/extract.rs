@@ -1,5 +1,24 @@
 //! New mail out of a file that was an mbox's place: as message files in a folder.
-use crate::{Error, Result, Rules, RunId};
+//!
+//! Three kinds of file can stand there (`ARCHITECTURE.md`, "Archive folder entries"): our tombstone with mail behind it; the very
+//! file that was converted, with mail that a slow deliverer added; a file that some program wrote in place of ours, which may
+//! hold all the old mail again. What is new in the first two is a matter of position and always mail, whatever it says. In the
+//! third each message is looked up in the receipt, as often as it is there: what the receipt knows has been converted, and at most
+//! its flags have changed.
+//!
+//! Nothing is thrown away because it looks wrong: bytes without a From_ line are a message, too.
+
+use crate::content::Content;
+use crate::durable::Syncer;
+use crate::known_mail::KnownMail;
+use crate::marker::Marker;
+use crate::meta::{Folder, Meta};
+use crate::names::{Namer, now};
+use crate::split::{Head, Splitter};
+use crate::stage::{Source, file_name, length_of};
+use crate::tombstone::{self, TOMBSTONE_LEN};
+use crate::window::Window;
+use crate::{Error, Known, Result, Rules, RunId, SyncHow, dir};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
@@ -8,13 +27,12 @@ use std::path::Path;
 pub enum Begin<'a> {
     /// Here: behind a tombstone, or at the length that was converted.
     At(u64),
-    /// Decide by the file's content: behind our tombstone, behind the bytes that the marker's source holds, or, in a file that
-    /// reappeared, whichever messages the receipt does not know. `maildir` is the committed Maildir with marker and receipt;
-    /// `source` the name in them (`INBOX`).
+    /// Decide by the file's content: behind a tombstone of ours, behind the bytes that the marker's source holds, or, in a file
+    /// that reappeared, whichever messages the receipt does not know.
     ByContent {
-        /// The committed Maildir.
+        /// The committed Maildir, with marker and receipt.
         maildir: BorrowedFd<'a>,
-        /// Which source of its marker.
+        /// Which source of its marker (`INBOX`).
         source: &'a str,
     },
 }
@@ -26,7 +44,7 @@ pub struct FlagMerge {
     pub uid: u32,
     /// Base name in the Maildir.
     pub file: String,
-    /// Maildir flag letters that the file has now (keywords are not among them).
+    /// Maildir flag letters that the message has now (keywords are not among them).
     pub flags: String,
 }
 
@@ -43,19 +61,151 @@ pub struct Extracted {
     pub merges: Vec<FlagMerge>,
 }
 
-/// Splits the new mail in `source` up to `to` into message files in `drain` (an empty folder), each synced, and syncs the folder.
-/// The names are those they will have in `new/`. Bytes in front of the first From_ line become a message of their own rather than
-/// be lost; blank lines there do not. `entry` is the number N of `RUNID.N`, part of the names.
-#[allow(clippy::too_many_arguments, reason = "placeholder")]
-pub fn extract(
-    _source: BorrowedFd<'_>,
-    _path: &Path,
-    _begin: Begin<'_>,
-    _to: u64,
-    _drain: BorrowedFd<'_>,
-    _run: &RunId,
-    _entry: u32,
-    _rules: &Rules,
-) -> Result<Extracted> {
-    Err(Error::Cancelled)
+/// What to extract from.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// The file; read by `pread`.
+    pub file: BorrowedFd<'a>,
+    /// Its path, for error messages only.
+    pub path: &'a Path,
+    /// The run that it belongs to.
+    pub run: &'a RunId,
+    /// N of `RUNID.N`; with the run it makes file names unique.
+    pub number: u32,
+    /// Where new mail begins.
+    pub begin: Begin<'a>,
+    /// Where it ends: the file's length when the locks were held. `None`: the length it has now.
+    pub end: Option<u64>,
+}
+
+/// Splits the new mail of `entry` into message files in `drain` (a folder of its own, empty), each synced, and syncs the folder.
+/// The names are those they will have in `new/`, flags of a Status header behind them.
+pub fn extract(entry: Entry<'_>, drain: BorrowedFd<'_>, rules: &Rules) -> Result<Extracted> {
+    rules.check()?;
+    let source = Source { name: String::new(), path: entry.path.to_owned() };
+    let length = length_of(entry.file, &source)?;
+    let to = entry.end.unwrap_or(length);
+    if to > length {
+        return Err(Error::Changed { path: source.path, offset: length, why: "it became shorter" });
+    }
+    let mut job = Job {
+        entry,
+        drain,
+        rules,
+        to,
+        syncer: Syncer::new(SyncHow::PerFile),
+        messages: 0,
+        merges: Vec::new(),
+    };
+    let from = match entry.begin {
+        Begin::At(from) => job.all_from(from)?,
+        Begin::ByContent { maildir, source } => job.by_content(maildir, source)?,
+    };
+    job.syncer.finish(drain)?;
+    dir::sync(drain, "the drain folder")?;
+    Ok(Extracted { from, to, messages: job.messages, merges: job.merges })
+}
+
+struct Job<'a> {
+    entry: Entry<'a>,
+    drain: BorrowedFd<'a>,
+    rules: &'a Rules,
+    to: u64,
+    syncer: Syncer,
+    messages: u64,
+    merges: Vec<FlagMerge>,
+}
+
+impl Job<'_> {
+    fn by_content(&mut self, maildir: BorrowedFd<'_>, source: &str) -> Result<u64> {
+        let window = self.window(0);
+        let mut head = [0; TOMBSTONE_LEN as usize];
+        if tombstone::recognise(window.peek(0, &mut head)?).is_some() {
+            return self.all_from(TOMBSTONE_LEN);
+        }
+        let marker = Marker::read(maildir)?;
+        let known = marker.as_ref().and_then(|m| m.source(source));
+        if let Some(known) = known
+            && known.length <= self.to
+            && self.hash_of_first(known.length)? == known.hash
+        {
+            return self.all_from(known.length);
+        }
+        KnownMail::in_parts(maildir, source, |known| self.unknown_mail(known))?;
+        Ok(0)
+    }
+
+    fn hash_of_first(&self, length: u64) -> Result<[u8; 32]> {
+        let path = self.entry.path.to_owned();
+        let hasher = Window::new(self.entry.file, path, 0, length).into_hasher()?;
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    fn window(&self, from: u64) -> Window<'_> {
+        Window::new(self.entry.file, self.entry.path.to_owned(), from, self.to)
+    }
+
+    fn all_from(&mut self, from: u64) -> Result<u64> {
+        self.pass(from, |_, _| Ok(true))?;
+        Ok(from)
+    }
+
+    /// One pass over a file that reappeared: what this part of the receipt would know, and does not, is new mail.
+    fn unknown_mail(&mut self, known: &mut KnownMail) -> Result<()> {
+        let mut merges = Vec::new();
+        self.pass(0, |hash, meta| {
+            if !known.covers(hash) {
+                return Ok(false);
+            }
+            let Some(found) = known.take(hash)? else { return Ok(true) };
+            let flags: String = meta.flags.letters().collect();
+            let before: String = found.flags.chars().filter(char::is_ascii_uppercase).collect();
+            if flags != before {
+                merges.push(FlagMerge { uid: found.uid, file: found.file, flags });
+            }
+            Ok(false)
+        })?;
+        self.merges.append(&mut merges);
+        Ok(())
+    }
+
+    /// Reads the messages from `from` on, and writes those that `wanted` says are new.
+    fn pass(
+        &mut self,
+        from: u64,
+        mut wanted: impl FnMut(&blake3::Hash, &Meta) -> Result<bool>,
+    ) -> Result<()> {
+        let (file, path, to) = (self.entry.file, self.entry.path.to_owned(), self.to);
+        let mut split = Splitter::new(Window::new(file, path, from, to));
+        let mut content = Content::new(self.drain);
+        let arrived = i64::try_from(now()).unwrap_or(i64::MAX);
+        let namer = Namer::new(self.entry.run, Some(self.entry.number), now());
+        // Keywords and UIDs of new mail are what whoever sent it says: they do not count.
+        let mut mailbox = Folder::new(&Known::default());
+        let mut meta = Meta::default();
+        let (mut sequence, mut name) = (0, String::new());
+        while let Some(Head { stamp, .. }) = split.next_whatever()? {
+            // Only at the beginning of a file can a message be the pseudo message; behind a tombstone it is somebody's mail.
+            if from == 0 {
+                mailbox.begin();
+            }
+            meta.reset();
+            let measure = content.read(&mut split, stamp.is_none(), &mut |which, value| {
+                mailbox.header(&mut meta, which, value);
+                meta.content_length
+            })?;
+            sequence += 1;
+            if meta.pseudo || !wanted(&measure.hash, &meta)? {
+                content.drop_overflow()?;
+                continue;
+            }
+            namer.base(&mut name, sequence, measure.size, measure.virtual_size);
+            let flags: String = meta.flags.letters().collect();
+            let date = stamp.map_or(arrived, |stamp| stamp.unix_seconds(&self.rules.zone));
+            let file = content.store(self.drain, &file_name(&name, false, &flags), date)?;
+            self.syncer.take(file)?;
+            self.messages += 1;
+        }
+        Ok(())
+    }
 }

@@ -20,22 +20,37 @@
 
 #![forbid(unsafe_code)]
 
+mod content;
 pub mod convert_file;
+mod dir;
+mod durable;
 pub mod error;
 pub mod extract;
+mod from_line;
+mod header;
+mod hex;
+mod known_mail;
+mod line_file;
+mod locks;
 pub mod marker;
+mod meta;
+mod names;
+mod percent;
 pub mod receipt;
 pub mod rules;
 pub mod run_id;
+mod split;
 pub mod stage;
 pub mod subscriptions;
 pub mod tombstone;
+mod uidlist;
 pub mod verify;
+mod window;
 
 pub use error::{Error, Result};
 pub use rules::{Known, Rules, Server, Zone};
 pub use run_id::RunId;
-pub use stage::{Source, Stage, Summary, SyncHow};
+pub use stage::{Plan, Source, Stage, Summary, SyncHow};
 
 use std::ops::ControlFlow;
 

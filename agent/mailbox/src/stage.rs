@@ -1,6 +1,23 @@
-//! The stage: a complete Maildir in a private folder.
-use crate::marker::Marker;
-use crate::{Error, Known, OnProgress, Result, Rules, RunId};
+//! The stage: a complete Maildir in a private folder, made in one pass over the mbox.
+//!
+//! Nobody can see it before the commit renames it, so its files are written under their final names at once, and the order in
+//! which they appear does not matter; that all of them are on disk before the rename does ([`Stage::seal`]).
+//!
+//! What there is one of per message (uidlist, receipt) is written while the messages pass. Both can be cut back to the point
+//! before the last message, because mail that arrives later can change how that one ends: a separator takes the line end before
+//! it, a Content-Length may land or no longer land ([`Stage::append_rest`]).
+
+use crate::content::{Content, Measure};
+use crate::durable::Syncer;
+use crate::error::BlockReason;
+use crate::line_file::LineFile;
+use crate::marker::{Marker, MarkerSource};
+use crate::meta::{Folder, Meta, Position};
+use crate::names::{Namer, now};
+use crate::split::{Head, Splitter};
+use crate::window::Window;
+use crate::{Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, receipt, run_id, uidlist};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -16,10 +33,26 @@ pub struct Source {
 /// How what was written reaches the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncHow {
-    /// One `syncfs` at the end: fastest, but waits for everybody's dirty pages. Right for `convert-file`.
+    /// One `syncfs`, in [`Stage::seal`]: fastest, but waits for everybody's dirty pages. Right for `convert-file`.
     SyncFs,
-    /// Each file by itself, writeback started early by a few threads. Right for an arrival on a busy disk.
+    /// Each file by itself, early and by a few threads. Right for an arrival on a busy disk. What is written is durable when
+    /// [`Stage::write`] returns.
     PerFile,
+}
+
+/// What to stage, and how.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The run; names the folder and makes file names unique.
+    pub run: RunId,
+    /// The mailbox.
+    pub source: Source,
+    /// What the server knows beside the file.
+    pub known: Known,
+    /// How the server reads the file.
+    pub rules: Rules,
+    /// How it reaches the disk.
+    pub sync: SyncHow,
 }
 
 /// What a stage holds.
@@ -42,25 +75,101 @@ pub struct Summary {
 /// A Maildir under construction below a work folder, `stage-RUNID`. Dropping it leaves the folder; see [`Stage::remove`].
 #[derive(Debug)]
 pub struct Stage {
+    plan: Plan,
+    work: OwnedFd,
     folder: OwnedFd,
+    cur: OwnedFd,
+    new: OwnedFd,
+    tmp: OwnedFd,
+    namer: Namer,
+    receipt: LineFile,
+    uidlist: LineFile,
+    keywords: uidlist::Letters,
+    mailbox: Folder,
+    /// `None` before the first message. What has to be undone to read the last message again.
+    last: Option<Last>,
+    hasher: blake3::Hasher,
     summary: Summary,
 }
 
+/// The state before the last message, and that message's file.
+#[derive(Debug)]
+struct Last {
+    offset: u64,
+    messages: u64,
+    position: Position,
+    receipt: u64,
+    uidlist: u64,
+    /// `None`: the pseudo message.
+    file: Option<(Home, String)>,
+}
+
+/// In which of the Maildir's folders a message lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    Cur,
+    New,
+}
+
 impl Stage {
-    /// Reads `mbox` (by `pread`, to the end it had when this began) into a new folder `stage-RUNID` below `work` and syncs it.
-    /// No lock is needed: what changes meanwhile is found by the look afterwards.
-    #[allow(clippy::too_many_arguments, reason = "placeholder")]
+    /// Reads `mbox` (by `pread`, to the end it has now) into a new folder `stage-RUNID` below `work`. No lock is needed: what
+    /// changes meanwhile is found by the look afterwards. On an error the folder is removed again.
     pub fn write(
-        _mbox: BorrowedFd<'_>,
-        _work: BorrowedFd<'_>,
-        _run: &RunId,
-        _source: &Source,
-        _known: &Known,
-        _rules: &Rules,
-        _sync: SyncHow,
-        _progress: OnProgress<'_>,
+        mbox: BorrowedFd<'_>,
+        work: BorrowedFd<'_>,
+        plan: Plan,
+        progress: OnProgress<'_>,
     ) -> Result<Stage> {
-        Err(Error::Cancelled)
+        plan.rules.check()?;
+        let run = plan.run.clone();
+        let written = Stage::create(work, plan).and_then(|mut stage| {
+            let end = length_of(mbox, &stage.plan.source)?;
+            stage.pass(mbox, 0, end, progress)?;
+            if stage.plan.sync == SyncHow::PerFile {
+                stage.settle()?;
+            }
+            Ok(stage)
+        });
+        if let Err(e) = &written
+            && !matches!(e, Error::Exists { .. })
+        {
+            // The first error is the one that matters; what is left is removed with the run's other traces.
+            let _ = Stage::remove(work, &run);
+        }
+        written
+    }
+
+    fn create(work: BorrowedFd<'_>, plan: Plan) -> Result<Stage> {
+        let folder = dir::create(work, &Stage::name(&plan.run))?;
+        let (cur, new, tmp) =
+            (dir::create(&folder, "cur")?, dir::create(&folder, "new")?, dir::create(&folder, "tmp")?);
+        let mut receipt = LineFile::create(folder.as_fd(), receipt::NAME)?;
+        receipt.write(&receipt::head(&plan.run))?;
+        receipt.write(&receipt::source(&plan.source.name))?;
+        let uidlist = LineFile::create(folder.as_fd(), uidlist::NAME)?;
+        Ok(Stage {
+            work: work.try_clone_to_owned().map_err(Error::io("keep open", "the work folder"))?,
+            namer: Namer::new(&plan.run, None, now()),
+            mailbox: Folder::new(&plan.known),
+            keywords: uidlist::Letters::default(),
+            last: None,
+            hasher: blake3::Hasher::new(),
+            summary: Summary {
+                messages: 0,
+                length: 0,
+                hash: *blake3::hash(b"").as_bytes(),
+                uid_validity: 0,
+                uid_next: 1,
+                last_message: 0,
+            },
+            plan,
+            folder,
+            cur,
+            new,
+            tmp,
+            receipt,
+            uidlist,
+        })
     }
 
     /// The name of the folder below the work folder: `stage-RUNID`.
@@ -79,18 +188,211 @@ impl Stage {
     }
 
     /// Takes what was appended to the mbox since. Costs the rest and the last message before it, not the mailbox.
-    /// The caller has made sure that the bytes before are the same ones. Nothing new: nothing is done.
-    pub fn append_rest(&mut self, _mbox: BorrowedFd<'_>, _progress: OnProgress<'_>) -> Result<()> {
-        Err(Error::Cancelled)
+    ///
+    /// The caller has made sure that the bytes before are still the same. Nothing new: nothing is done. What is written is durable
+    /// after [`Stage::seal`]. An error leaves a stage of no use.
+    pub fn append_rest(&mut self, mbox: BorrowedFd<'_>, progress: OnProgress<'_>) -> Result<()> {
+        let end = length_of(mbox, &self.plan.source)?;
+        if end == self.summary.length {
+            return Ok(());
+        }
+        if end < self.summary.length {
+            let path = self.plan.source.path.clone();
+            return Err(Error::Changed { path, offset: end, why: "it became shorter" });
+        }
+        let from = self.take_back_last()?;
+        self.pass(mbox, from, end, progress)
     }
 
-    /// Writes the marker and syncs whatever is not yet on disk: after this the rename is all that is missing.
+    /// Undoes the last message; returns its offset.
+    fn take_back_last(&mut self) -> Result<u64> {
+        let Some(last) = self.last.take() else { return Ok(0) };
+        if let Some((home, name)) = &last.file {
+            dir::unlink(self.home(*home), name)?;
+        }
+        self.receipt.cut(last.receipt)?;
+        self.uidlist.cut(last.uidlist)?;
+        self.summary.messages = last.messages;
+        if last.position.sequence == 0 {
+            self.mailbox = Folder::new(&self.plan.known);
+        } else {
+            self.mailbox.go_back(last.position);
+        }
+        Ok(last.offset)
+    }
+
+    fn home(&self, home: Home) -> BorrowedFd<'_> {
+        match home {
+            Home::Cur => self.cur.as_fd(),
+            Home::New => self.new.as_fd(),
+        }
+    }
+
+    /// Reads `[from, end)`.
+    fn pass(&mut self, mbox: BorrowedFd<'_>, from: u64, end: u64, progress: OnProgress<'_>) -> Result<()> {
+        let path = self.plan.source.path.clone();
+        let mut split =
+            Splitter::new(Window::resume(mbox, path, from, end, self.hasher.clone(), self.summary.length));
+        let tmp = self.tmp.try_clone().map_err(Error::io("keep open", "tmp"))?;
+        let mut content = Content::new(tmp.as_fd());
+        let mut syncer = Syncer::new(self.plan.sync);
+        let mut meta = Meta::default();
+        while let Some(head) = split.next_message()? {
+            let position = self.mailbox.position();
+            let before = Last {
+                offset: head.offset,
+                messages: self.summary.messages,
+                position,
+                receipt: self.receipt.len(),
+                uidlist: self.uidlist.len(),
+                file: None,
+            };
+            self.mailbox.begin();
+            meta.reset();
+            let measure = content.read(&mut split, false, &mut |which, value| {
+                self.mailbox.header(&mut meta, which, value);
+                meta.content_length
+            })?;
+            self.mailbox.complete(&mut meta).map_err(|reason| self.blocked(reason))?;
+            let file = self.message(head, split.pos(), &meta, measure, &mut content, &mut syncer)?;
+            self.last = Some(Last { file, ..before });
+            let told = Progress { messages: self.summary.messages, bytes: split.pos(), total: end };
+            if progress(told) == ControlFlow::Break(()) {
+                return Err(Error::Cancelled);
+            }
+        }
+        if matches!(syncer, Syncer::Pool { .. }) {
+            syncer.finish(self.folder.as_fd())?;
+        }
+        self.uidlist_head()?;
+        self.hasher = split.into_window().into_hasher()?;
+        self.summary.length = end;
+        self.summary.hash = *self.hasher.finalize().as_bytes();
+        self.summary.uid_next = self.mailbox.uid_next();
+        self.summary.last_message = self.last.as_ref().map_or(end, |last| last.offset);
+        self.keywords.write(self.folder.as_fd(), self.mailbox.keywords())
+    }
+
+    /// Stores one message; returns where.
+    fn message(
+        &mut self,
+        head: Head,
+        end: u64,
+        meta: &Meta,
+        measure: Measure,
+        content: &mut Content<'_>,
+        syncer: &mut Syncer,
+    ) -> Result<Option<(Home, String)>> {
+        if meta.pseudo {
+            content.drop_overflow()?;
+            return Ok(None);
+        }
+        self.uidlist_head()?;
+        let mut flags: String = meta.flags.letters().collect();
+        self.keywords
+            .append(&mut flags, &meta.keywords, self.mailbox.keywords())
+            .map_err(|reason| self.blocked(reason))?;
+        let mut base = String::with_capacity(96);
+        self.namer.base(&mut base, self.summary.messages, measure.size, measure.virtual_size);
+        let home = if meta.old { Home::Cur } else { Home::New };
+        let name = file_name(&base, home == Home::Cur, &flags);
+        let date = head.stamp.map_or(0, |stamp| stamp.unix_seconds(&self.plan.rules.zone));
+        let file = content.store(self.home(home), &name, date)?;
+        syncer.take(file)?;
+        self.uidlist.write(&uidlist::line(meta.uid, &base))?;
+        let entry = receipt::Entry {
+            offset: head.offset,
+            length: end - head.offset,
+            hash: *measure.hash.as_bytes(),
+            uid: meta.uid,
+            flags,
+            date,
+            file: base,
+        };
+        self.receipt.write_with(|line| entry.write(line))?;
+        self.summary.messages += 1;
+        Ok(Some((home, name)))
+    }
+
+    /// The uidlist's first line, as soon as UIDVALIDITY is known. Its UIDNEXT may be lower than the records: Dovecot goes by
+    /// the higher (formats.md 3.4).
+    fn uidlist_head(&mut self) -> Result<()> {
+        if self.uidlist.len() > 0 {
+            return Ok(());
+        }
+        let now = i64::try_from(now()).unwrap_or(i64::MAX);
+        self.summary.uid_validity = self.mailbox.uid_validity(now);
+        let guid = run_id::random_bytes::<16>()?;
+        self.uidlist.write(&uidlist::head(self.summary.uid_validity, self.mailbox.uid_next(), &guid))
+    }
+
+    fn blocked(&self, reason: BlockReason) -> Error {
+        Error::Blocked { path: self.plan.source.path.clone(), reason }
+    }
+
+    /// Writes the marker and makes durable whatever is not yet: after this the rename is all that is missing.
     pub fn seal(&mut self) -> Result<Marker> {
-        Err(Error::Cancelled)
+        let s = &self.summary;
+        let source = MarkerSource {
+            name: self.plan.source.name.clone(),
+            length: s.length,
+            messages: s.messages,
+            hash: s.hash,
+            uid_validity: s.uid_validity,
+            uid_next: s.uid_next,
+            path: self.plan.source.path.clone(),
+        };
+        let marker = Marker { run: self.plan.run.clone(), sources: vec![source] };
+        let file = marker.write(self.folder.as_fd())?;
+        if self.plan.sync == SyncHow::PerFile {
+            dir::sync(&file, crate::marker::NAME)?;
+        }
+        self.settle()?;
+        Ok(marker)
+    }
+
+    /// Everything but the message files of [`SyncHow::PerFile`], which the pool has synced, becomes durable.
+    fn settle(&mut self) -> Result<()> {
+        self.receipt.flush()?;
+        self.uidlist.flush()?;
+        if self.plan.sync == SyncHow::SyncFs {
+            return Syncer::AtEnd.finish(self.folder.as_fd());
+        }
+        self.receipt.sync()?;
+        self.uidlist.sync()?;
+        self.keywords.sync()?;
+        for (fd, name) in [
+            (&self.cur, "cur"),
+            (&self.new, "new"),
+            (&self.tmp, "tmp"),
+            (&self.folder, "the stage"),
+            (&self.work, "the work folder"),
+        ] {
+            dir::sync(fd, name)?;
+        }
+        Ok(())
     }
 
     /// Removes the stage of a run below its work folder; no stage there is no error.
-    pub fn remove(_work: BorrowedFd<'_>, _run: &RunId) -> Result<()> {
-        Err(Error::Cancelled)
+    pub fn remove(work: BorrowedFd<'_>, run: &RunId) -> Result<()> {
+        dir::remove_tree(work, &Stage::name(run))
     }
+}
+
+/// A message file's whole name. A file in new/ has flags behind its name only if it has any.
+pub(crate) fn file_name(base: &str, in_cur: bool, flags: &str) -> String {
+    if in_cur || !flags.is_empty() { format!("{base}:2,{flags}") } else { base.to_owned() }
+}
+
+/// The mbox's present length; it has to be a regular file.
+pub(crate) fn length_of(mbox: BorrowedFd<'_>, source: &Source) -> Result<u64> {
+    let stat = nix::sys::stat::fstat(mbox).map_err(Error::io("look at", &source.path))?;
+    if stat.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
+        return Err(Error::NotMbox { path: source.path.clone(), offset: 0, why: "it is no regular file" });
+    }
+    u64::try_from(stat.st_size).map_err(|_| Error::NotMbox {
+        path: source.path.clone(),
+        offset: 0,
+        why: "it has no length",
+    })
 }

@@ -1,0 +1,35 @@
+//! Names of message files: `SECONDS.MmicrosQsequenceRrandom[Eentry].mailready,S=size,W=virtual size`, and `:2,flags` behind it.
+//!
+//! Unique over all runs by the run's random half. In the order of the mbox by seconds and micros, because a server that loses its
+//! uidlist gives UIDs in the order of exactly those (formats.md 3.4). `S=` and `W=` are exact: a wrong one disconnects clients.
+
+use crate::RunId;
+use std::fmt::Write;
+
+/// Names for one pass over a mailbox.
+#[derive(Debug, Clone)]
+pub(crate) struct Namer {
+    seconds: u64,
+    tail: String,
+}
+
+impl Namer {
+    /// `seconds` is the present time; `entry` is set for mail out of an archive entry.
+    pub(crate) fn new(run: &RunId, entry: Option<u32>, seconds: u64) -> Self {
+        let entry = entry.map_or(String::new(), |n| format!("E{n}"));
+        Namer { seconds, tail: format!("R{}{entry}.mailready", run.random()) }
+    }
+
+    /// Writes the name of message number `sequence` into `name`, without flags.
+    pub(crate) fn base(&self, name: &mut String, sequence: u64, size: u64, virtual_size: u64) {
+        name.clear();
+        let (seconds, micros) = (self.seconds + sequence / 1_000_000, sequence % 1_000_000);
+        // Writing to a String cannot fail.
+        let _ = write!(name, "{seconds}.M{micros:06}Q{sequence}{},S={size},W={virtual_size}", self.tail);
+    }
+}
+
+/// Present time in seconds since 1970.
+pub(crate) fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
