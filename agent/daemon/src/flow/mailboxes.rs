@@ -392,7 +392,7 @@ impl Mailboxes for Flow {
     }
 
     fn bind(&self, lease: LeaseId, answer: Bind) -> bool {
-        self.sessions.bind(lease, answer)
+        self.sessions.bind(lease, answer, |key| matches!(self.standing(key), Standing::Maildir { .. }))
     }
 
     fn abandoned(&self, lease: LeaseId) {

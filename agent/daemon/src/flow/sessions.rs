@@ -113,16 +113,19 @@ impl Sessions {
         Ok(id)
     }
 
-    pub(super) fn bind(&self, id: LeaseId, answer: Bind) -> bool {
+    /// Binds a lease, unless that answer may not be given now. `on_maildir` tells of a mailbox, under the same lock that a commit is entered with, whether it is on Maildir.
+    pub(super) fn bind(&self, id: LeaseId, answer: Bind, on_maildir: impl Fn(&MailboxKey) -> bool) -> bool {
         let mut state = self.state();
-        let committing = state.leases.get(&id).is_some_and(|lease| state.committing.contains(&lease.key));
-        if committing && answer == Bind::Stay {
-            return false;
-        }
-        if let Some(lease) = state.leases.get_mut(&id) {
+        let State { leases, committing, .. } = &mut *state;
+        let Some(lease) = leases.get_mut(&id) else { return true };
+        let allowed = match answer {
+            Bind::Stay => !committing.contains(&lease.key),
+            Bind::Ready => on_maildir(&lease.key),
+        };
+        if allowed {
             lease.bound = Some(answer);
         }
-        true
+        allowed
     }
 
     pub(super) fn abandoned(&self, id: LeaseId) {
@@ -199,7 +202,7 @@ mod tests {
         let (mut child, socket) = session();
         let lease = sessions.register(key(), key().uid, &socket).unwrap();
         drop(sessions.enter_commit(&key()).expect("not bound yet"));
-        assert!(sessions.bind(lease, Bind::Stay));
+        assert!(sessions.bind(lease, Bind::Stay, |_| false));
         assert_eq!(sessions.staying(&key()).len(), 1);
         assert!(sessions.enter_commit(&key()).is_none());
         child.kill().unwrap();
@@ -214,10 +217,11 @@ mod tests {
         let (mut child, socket) = session();
         let lease = sessions.register(key(), key().uid, &socket).unwrap();
         let committing = sessions.enter_commit(&key()).unwrap();
-        assert!(!sessions.bind(lease, Bind::Stay));
-        assert!(sessions.bind(lease, Bind::Ready));
+        assert!(!sessions.bind(lease, Bind::Stay, |_| true));
+        assert!(!sessions.bind(lease, Bind::Ready, |_| false), "there is no Maildir yet");
+        assert!(sessions.bind(lease, Bind::Ready, |_| true));
         drop(committing);
-        assert!(sessions.bind(lease, Bind::Stay));
+        assert!(sessions.bind(lease, Bind::Stay, |_| true));
         child.kill().unwrap();
         child.wait().unwrap();
     }
