@@ -4,9 +4,7 @@
 //! synced, read back, and renamed. Whatever goes wrong before that, the hidden folder is removed.
 
 use crate::locks::Locks;
-use crate::{
-    Error, Known, OnProgress, Plan, Result, Rules, RunId, Source, Stage, Summary, SyncHow, dir, verify,
-};
+use crate::{Error, Known, OnProgress, Result, Rules, RunId, Source, Stage, Summary, SyncHow, dir, verify};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
@@ -58,19 +56,21 @@ pub fn convert_file(
     let file = open(mbox, flags, Mode::empty()).map(File::from).map_err(Error::io("open", mbox))?;
     let source =
         Source { name: "INBOX".into(), path: std::path::absolute(mbox).unwrap_or_else(|_| mbox.to_owned()) };
-    crate::stage::length_of(file.as_fd(), &source)?;
+    crate::stage::length_of(file.as_fd(), &source.path)?;
     let run = RunId::generate()?;
     let locks = Locks::take(&file, mbox, &run, options.lock_wait)?;
 
-    let plan = Plan {
-        run: run.clone(),
-        source,
-        known: Known::default(),
-        rules: options.rules.clone(),
-        sync: SyncHow::SyncFs,
-    };
     let hidden = Hidden::create(&target.parent, &run)?;
-    let mut stage = Stage::write(file.as_fd(), hidden.folder.as_fd(), plan, progress)?;
+    let mut stage = Stage::write(
+        file.as_fd(),
+        hidden.folder.as_fd(),
+        &run,
+        &source,
+        &Known::default(),
+        &options.rules,
+        SyncHow::SyncFs,
+        progress,
+    )?;
     stage.seal()?;
     verify::verify(stage.folder(), &mut |_| std::ops::ControlFlow::Continue(()))?;
     let name = Stage::name(&run);

@@ -15,7 +15,7 @@ use crate::marker::Marker;
 use crate::meta::{Folder, Meta};
 use crate::names::{Namer, now};
 use crate::split::{Head, Splitter};
-use crate::stage::{Source, file_name, length_of};
+use crate::stage::{file_name, length_of};
 use crate::tombstone::{self, TOMBSTONE_LEN};
 use crate::window::Window;
 use crate::{Error, Known, Result, Rules, RunId, SyncHow, dir};
@@ -61,43 +61,29 @@ pub struct Extracted {
     pub merges: Vec<FlagMerge>,
 }
 
-/// What to extract from.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
-    /// The file; read by `pread`.
-    pub file: BorrowedFd<'a>,
-    /// Its path, for error messages only.
-    pub path: &'a Path,
-    /// The run that it belongs to.
-    pub run: &'a RunId,
-    /// N of `RUNID.N`; with the run it makes file names unique.
-    pub number: u32,
-    /// Where new mail begins.
-    pub begin: Begin<'a>,
-    /// Where it ends: the file's length when the locks were held. `None`: the length it has now.
-    pub end: Option<u64>,
-}
-
-/// Splits the new mail of `entry` into message files in `drain` (a folder of its own, empty), each synced, and syncs the folder.
-/// The names are those they will have in `new/`, flags of a Status header behind them.
-pub fn extract(entry: Entry<'_>, drain: BorrowedFd<'_>, rules: &Rules) -> Result<Extracted> {
+/// Splits the new mail of `source` (read by `pread`, up to `to`) into message files in `drain` (a folder of its own, empty), each
+/// synced, and syncs the folder. The names are those they will have in `new/`, flags of a Status header behind them.
+///
+/// `entry` is N of `RUNID.N`; with the run it makes the names unique. `path` is for error messages only.
+#[expect(clippy::too_many_arguments, reason = "it is what the drain knows, and nothing to mix up in it")]
+pub fn extract(
+    source: BorrowedFd<'_>,
+    path: &Path,
+    begin: Begin<'_>,
+    to: u64,
+    drain: BorrowedFd<'_>,
+    run: &RunId,
+    entry: u64,
+    rules: &Rules,
+) -> Result<Extracted> {
     rules.check()?;
-    let source = Source { name: String::new(), path: entry.path.to_owned() };
-    let length = length_of(entry.file, &source)?;
-    let to = entry.end.unwrap_or(length);
+    let length = length_of(source, path)?;
     if to > length {
-        return Err(Error::Changed { path: source.path, offset: length, why: "it became shorter" });
+        return Err(Error::Changed { path: path.to_owned(), offset: length, why: "it became shorter" });
     }
-    let mut job = Job {
-        entry,
-        drain,
-        rules,
-        to,
-        syncer: Syncer::new(SyncHow::PerFile),
-        messages: 0,
-        merges: Vec::new(),
-    };
-    let from = match entry.begin {
+    let syncer = Syncer::new(SyncHow::PerFile);
+    let mut job = Job { source, path, run, entry, drain, rules, to, syncer, messages: 0, merges: Vec::new() };
+    let from = match begin {
         Begin::At(from) => job.all_from(from)?,
         Begin::ByContent { maildir, source } => job.by_content(maildir, source)?,
     };
@@ -107,7 +93,10 @@ pub fn extract(entry: Entry<'_>, drain: BorrowedFd<'_>, rules: &Rules) -> Result
 }
 
 struct Job<'a> {
-    entry: Entry<'a>,
+    source: BorrowedFd<'a>,
+    path: &'a Path,
+    run: &'a RunId,
+    entry: u64,
     drain: BorrowedFd<'a>,
     rules: &'a Rules,
     to: u64,
@@ -136,13 +125,13 @@ impl Job<'_> {
     }
 
     fn hash_of_first(&self, length: u64) -> Result<[u8; 32]> {
-        let path = self.entry.path.to_owned();
-        let hasher = Window::new(self.entry.file, path, 0, length).into_hasher()?;
+        let path = self.path.to_owned();
+        let hasher = Window::new(self.source, path, 0, length).into_hasher()?;
         Ok(*hasher.finalize().as_bytes())
     }
 
     fn window(&self, from: u64) -> Window<'_> {
-        Window::new(self.entry.file, self.entry.path.to_owned(), from, self.to)
+        Window::new(self.source, self.path.to_owned(), from, self.to)
     }
 
     fn all_from(&mut self, from: u64) -> Result<u64> {
@@ -175,11 +164,11 @@ impl Job<'_> {
         from: u64,
         mut wanted: impl FnMut(&blake3::Hash, &Meta) -> Result<bool>,
     ) -> Result<()> {
-        let (file, path, to) = (self.entry.file, self.entry.path.to_owned(), self.to);
+        let (file, path, to) = (self.source, self.path.to_owned(), self.to);
         let mut split = Splitter::new(Window::new(file, path, from, to));
         let mut content = Content::new(self.drain);
         let arrived = i64::try_from(now()).unwrap_or(i64::MAX);
-        let namer = Namer::new(self.entry.run, Some(self.entry.number), now());
+        let namer = Namer::new(self.run, Some(self.entry), now());
         // Keywords and UIDs of new mail are what whoever sent it says: they do not count.
         let mut mailbox = Folder::new(&Known::default());
         let mut meta = Meta::default();

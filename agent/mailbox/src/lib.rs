@@ -50,7 +50,7 @@ mod window;
 pub use error::{Error, Result};
 pub use rules::{Known, Rules, Server, Zone};
 pub use run_id::RunId;
-pub use stage::{Plan, Source, Stage, Summary, SyncHow};
+pub use stage::{Source, Stage, Summary, SyncHow};
 
 use std::ops::ControlFlow;
 

@@ -15,7 +15,7 @@ pub(crate) struct Namer {
 
 impl Namer {
     /// `seconds` is the present time; `entry` is set for mail out of an archive entry.
-    pub(crate) fn new(run: &RunId, entry: Option<u32>, seconds: u64) -> Self {
+    pub(crate) fn new(run: &RunId, entry: Option<u64>, seconds: u64) -> Self {
         let entry = entry.map_or(String::new(), |n| format!("E{n}"));
         Namer { seconds, tail: format!("R{}{entry}.mailready", run.random()) }
     }

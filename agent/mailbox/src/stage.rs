@@ -19,7 +19,7 @@ use crate::window::Window;
 use crate::{Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, receipt, run_id, uidlist};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which mailbox, in whose words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,18 +41,13 @@ pub enum SyncHow {
 }
 
 /// What to stage, and how.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The run; names the folder and makes file names unique.
-    pub run: RunId,
-    /// The mailbox.
-    pub source: Source,
-    /// What the server knows beside the file.
-    pub known: Known,
-    /// How the server reads the file.
-    pub rules: Rules,
-    /// How it reaches the disk.
-    pub sync: SyncHow,
+#[derive(Debug)]
+struct Plan {
+    run: RunId,
+    source: Source,
+    known: Known,
+    rules: Rules,
+    sync: SyncHow,
 }
 
 /// What a stage holds.
@@ -114,29 +109,33 @@ enum Home {
 impl Stage {
     /// Reads `mbox` (by `pread`, to the end it has now) into a new folder `stage-RUNID` below `work`. No lock is needed: what
     /// changes meanwhile is found by the look afterwards. On an error the folder is removed again.
+    #[expect(clippy::too_many_arguments, reason = "two handles and six different types: nothing to mix up")]
     pub fn write(
         mbox: BorrowedFd<'_>,
         work: BorrowedFd<'_>,
-        plan: Plan,
+        run: &RunId,
+        source: &Source,
+        known: &Known,
+        rules: &Rules,
+        sync: SyncHow,
         progress: OnProgress<'_>,
     ) -> Result<Stage> {
-        plan.rules.check()?;
-        let run = plan.run.clone();
-        let written = Stage::create(work, plan).and_then(|mut stage| {
-            let end = length_of(mbox, &stage.plan.source)?;
-            stage.pass(mbox, 0, end, progress)?;
-            if stage.plan.sync == SyncHow::PerFile {
-                stage.settle()?;
-            }
-            Ok(stage)
+        rules.check()?;
+        let end = length_of(mbox, &source.path)?;
+        let (source, known, rules) = (source.clone(), known.clone(), rules.clone());
+        let mut stage = Stage::create(work, Plan { run: run.clone(), source, known, rules, sync })?;
+        let written = stage.pass(mbox, 0, end, progress).and_then(|()| match sync {
+            SyncHow::PerFile => stage.settle(),
+            SyncHow::SyncFs => Ok(()),
         });
-        if let Err(e) = &written
-            && !matches!(e, Error::Exists { .. })
-        {
-            // The first error is the one that matters; what is left is removed with the run's other traces.
-            let _ = Stage::remove(work, &run);
+        match written {
+            Ok(()) => Ok(stage),
+            Err(e) => {
+                // The first error is the one that matters; what is left is removed with the run's other traces.
+                let _ = Stage::remove(work, run);
+                Err(e)
+            }
         }
-        written
     }
 
     fn create(work: BorrowedFd<'_>, plan: Plan) -> Result<Stage> {
@@ -187,12 +186,28 @@ impl Stage {
         &self.summary
     }
 
+    /// Whether the mbox still begins with the bytes that this stage holds. Reads all of them.
+    pub fn prefix_holds(&self, mbox: BorrowedFd<'_>, progress: OnProgress<'_>) -> Result<bool> {
+        let length = self.summary.length;
+        if length_of(mbox, &self.plan.source.path)? < length {
+            return Ok(false);
+        }
+        let mut window = Window::new(mbox, self.plan.source.path.clone(), 0, length);
+        while window.fill(window.filled_to())? {
+            let told = Progress { messages: 0, bytes: window.filled_to(), total: length };
+            if progress(told) == ControlFlow::Break(()) {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(*window.into_hasher()?.finalize().as_bytes() == self.summary.hash)
+    }
+
     /// Takes what was appended to the mbox since. Costs the rest and the last message before it, not the mailbox.
     ///
     /// The caller has made sure that the bytes before are still the same. Nothing new: nothing is done. What is written is durable
     /// after [`Stage::seal`]. An error leaves a stage of no use.
     pub fn append_rest(&mut self, mbox: BorrowedFd<'_>, progress: OnProgress<'_>) -> Result<()> {
-        let end = length_of(mbox, &self.plan.source)?;
+        let end = length_of(mbox, &self.plan.source.path)?;
         if end == self.summary.length {
             return Ok(());
         }
@@ -385,14 +400,11 @@ pub(crate) fn file_name(base: &str, in_cur: bool, flags: &str) -> String {
 }
 
 /// The mbox's present length; it has to be a regular file.
-pub(crate) fn length_of(mbox: BorrowedFd<'_>, source: &Source) -> Result<u64> {
-    let stat = nix::sys::stat::fstat(mbox).map_err(Error::io("look at", &source.path))?;
-    if stat.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
-        return Err(Error::NotMbox { path: source.path.clone(), offset: 0, why: "it is no regular file" });
+pub(crate) fn length_of(mbox: BorrowedFd<'_>, path: &Path) -> Result<u64> {
+    let stat = nix::sys::stat::fstat(mbox).map_err(Error::io("look at", path))?;
+    let regular = stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG;
+    match u64::try_from(stat.st_size) {
+        Ok(length) if regular => Ok(length),
+        _ => Err(Error::NotMbox { path: path.to_owned(), offset: 0, why: "it is no regular file" }),
     }
-    u64::try_from(stat.st_size).map_err(|_| Error::NotMbox {
-        path: source.path.clone(),
-        offset: 0,
-        why: "it has no length",
-    })
 }
