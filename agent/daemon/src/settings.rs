@@ -63,17 +63,19 @@ impl Settings {
         Ok(Self { config, allow, hold, worker })
     }
 
-    /// What of `new` cannot change while the agent runs, by name; those keep their old values until a restart.
-    pub fn fixed_differences(&self, new: &Self) -> Vec<&'static str> {
-        let (old, new) = (&self.config.agent, &new.config.agent);
-        let pairs = [
+    /// Makes these settings ones that can follow on `old` in a running agent: what is fixed at the start stays. Returns the names of the
+    /// keys that were to change and wait for a restart.
+    pub fn keep_fixed(&mut self, old: &Self) -> Vec<&'static str> {
+        let (old, new) = (&old.config.agent, &mut self.config.agent);
+        let differences = [
             ("agent.socket", old.socket != new.socket),
             ("agent.self_socket", old.self_socket != new.self_socket),
             ("agent.control", old.control != new.control),
             ("agent.bus", old.bus != new.bus),
             ("agent.state", old.state != new.state),
         ];
-        pairs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+        *new = mailready_config::Agent { workers: new.workers, ..old.clone() };
+        differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 }
 

@@ -1,0 +1,203 @@
+//! One arrival: who says it, whom it means, whether it counts, and what the answer is.
+//!
+//! A hook waits for a login, so the first answer goes out within 100 ms whatever the name service or the disk does: `taken` to those who do
+//! not wait, `wait` to those who do. The last word on a user who is on Maildir already comes from memory and touches neither queue nor disk.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mailready_protocol::{Answer, Kind, Reason, ReceiveError, Received, Request, Source};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use crate::account::SharedAccount;
+use crate::agent::Agent;
+use crate::conversions::{Asked, Job};
+use crate::flow::Standing;
+use crate::listener::{Connection, Door, Permit};
+use crate::outcome::{Outcome, Why};
+use crate::peer::Peer;
+use crate::settings::Settings;
+use crate::sparing::Sparing;
+use crate::users::{Lane, UserError};
+use crate::whom::Refusal;
+
+mod lease;
+mod talk;
+
+use talk::{Talk, Waited};
+
+/// A peer sends its request right after it has connected; one that does not is not worth a descriptor.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Serves one connection to its end. `permit` counts it against its uid until then.
+pub async fn serve(agent: Arc<Agent>, door: Door, peer: Peer, connection: Connection, permit: Permit) {
+    let Ok(received) = timeout(REQUEST_DEADLINE, connection.request()).await else {
+        agent.counters.silent.add();
+        return;
+    };
+    let Received { request, lease } = match received {
+        Ok(received) => received,
+        Err(ReceiveError::Closed | ReceiveError::Io(_)) => return,
+        Err(error) => {
+            agent.counters.malformed.add();
+            complain(&agent, door, peer, &error);
+            // Whether it is heard makes no difference.
+            let _ = connection.send(Answer::Refused(Reason::Malformed));
+            // Closing descriptors that a peer chose takes as long as the peer likes; that is not for this thread, and counts against the peer.
+            tokio::task::spawn_blocking(move || drop((error, permit)));
+            return;
+        }
+    };
+    debug!(?door, uid = peer.uid, pid = peer.pid, ?request, "arrival");
+    let mut talk = Talk::new(connection, !request.wait.is_none());
+    let resolved = talk.while_working(resolve(&agent, door, peer, &request)).await;
+    match (resolved, lease) {
+        (Err(answer), _) => talk.say(answer),
+        (Ok(account), Some(session)) => lease::serve(&agent, &request, account, session, talk).await,
+        (Ok(account), None) => announcement(&agent, &request, &account, talk).await,
+    }
+    drop(permit);
+}
+
+/// The account that is meant, if this peer may speak for it.
+async fn resolve(agent: &Agent, door: Door, peer: Peer, request: &Request) -> Result<SharedAccount, Answer> {
+    let lane = match door {
+        Door::Arrival => Lane::Trusted,
+        Door::Selves => Lane::Selves,
+    };
+    let settings = agent.settings();
+    let refused = |reason| Err(Answer::Refused(reason));
+    let resolved = agent.users.resolve(&settings.config, request.user.as_bytes(), lane).await;
+    if door == Door::Selves && !matches!(&resolved, Ok(account) if account.uid == peer.uid) {
+        // Whether there is such a user is not this peer's business.
+        agent.counters.not_allowed.add();
+        complain(agent, door, peer, &"speaks for somebody else");
+        return match resolved {
+            Err(UserError::Late) => Err(Answer::Stay(Reason::Late)),
+            Err(UserError::Service(_)) => Err(Answer::Stay(Reason::Failed)),
+            Err(UserError::Name(_)) => refused(Reason::Malformed),
+            _ => refused(Reason::NotAllowed),
+        };
+    }
+    match resolved {
+        Ok(account) => Ok(account),
+        Err(UserError::Name(error)) => {
+            agent.counters.malformed.add();
+            complain(agent, door, peer, &error);
+            refused(Reason::Malformed)
+        }
+        Err(UserError::Unknown) => {
+            agent.counters.unknown_user.add();
+            refused(Reason::UnknownUser)
+        }
+        Err(UserError::Root) => Err(Answer::Stay(Reason::NotSelected)),
+        Err(UserError::Paths(_)) => Err(Answer::Stay(Reason::Blocked)),
+        Err(error @ (UserError::Service(_) | UserError::Late)) => {
+            agent.counters.lookup_failed.add();
+            complain(agent, door, peer, &error);
+            Err(Answer::Stay(if error == UserError::Late { Reason::Late } else { Reason::Failed }))
+        }
+    }
+}
+
+/// What is to be done for a user who arrives.
+enum Decision {
+    /// The Maildir is the mail.
+    Ready,
+    /// This job makes it so.
+    Wait(Job),
+    /// Neither.
+    No(Answer),
+}
+
+fn decide(agent: &Agent, request: &Request, account: &SharedAccount) -> Decision {
+    match agent.mailboxes.standing(&account.key()) {
+        Standing::Maildir { .. } => return Decision::Ready,
+        Standing::Unknown => return Decision::No(Answer::Stay(Reason::Unsettled)),
+        Standing::Mbox => {}
+    }
+    if !counts(&agent.settings(), request) {
+        agent.counters.not_counted.add();
+        return Decision::No(Answer::Refused(Reason::NotCounted));
+    }
+    agent.counters.arrivals.add();
+    if let Err(refusal) = agent.may_convert(account, Why::Arrival) {
+        let reason = match refusal {
+            Refusal::NotSelected(_) => Reason::NotSelected,
+            Refusal::Held(_) => Reason::Held,
+            Refusal::Blocked(_) => Reason::Blocked,
+        };
+        return Decision::No(Answer::Stay(reason));
+    }
+    match agent.conversions.ask(account, Why::Arrival) {
+        Asked::Job(job) => Decision::Wait(job),
+        Asked::Known(outcome) => match answer_to(&outcome) {
+            Answer::Ready => Decision::Ready,
+            answer => Decision::No(answer),
+        },
+        Asked::Full => {
+            agent.counters.crowded.add();
+            Decision::No(Answer::Stay(Reason::Crowded))
+        }
+        Asked::Unsettled => Decision::No(Answer::Stay(Reason::Unsettled)),
+    }
+}
+
+/// Whether arrivals from this source, and if it is PAM of this service, count.
+fn counts(settings: &Settings, request: &Request) -> bool {
+    let arrival = &settings.config.arrival;
+    let source = arrival.sources.iter().any(|source| source.as_str() == request.source.name());
+    let service = || arrival.services.iter().any(|service| service.as_bytes() == request.service.as_bytes());
+    source && (request.source != Source::Pam || service())
+}
+
+/// What an outcome means to a login.
+fn answer_to(outcome: &Outcome) -> Answer {
+    Answer::Stay(match outcome {
+        Outcome::Converted { .. } | Outcome::Already { .. } => return Answer::Ready,
+        Outcome::Busy(_) => Reason::Busy,
+        Outcome::Blocked(reason) => match reason.code {
+            "held" => Reason::Held,
+            "no-mail" => Reason::NoMail,
+            _ => Reason::Blocked,
+        },
+        Outcome::Failed(_) => Reason::Failed,
+        Outcome::Stopped => Reason::Unsettled,
+    })
+}
+
+/// An arrival that binds nobody: the answer is for information, and for whoever can hold a login up a little.
+async fn announcement(agent: &Agent, request: &Request, account: &SharedAccount, mut talk: Talk) {
+    debug_assert_eq!(request.kind, Kind::Arrival);
+    let job = match decide(agent, request, account) {
+        Decision::Ready if talk.waits() => return talk.say(Answer::Ready),
+        Decision::No(answer @ Answer::Refused(_)) => return talk.say(answer),
+        Decision::No(answer) if talk.waits() => return talk.say(answer),
+        Decision::Wait(job) if talk.waits() => job,
+        Decision::Ready | Decision::No(_) | Decision::Wait(_) => return talk.say(Answer::Taken),
+    };
+    let sessions = &agent.settings().config.sessions;
+    let Some(_place) = agent.waiting_arrivals.enter(sessions.max_waiting) else {
+        agent.counters.crowded.add();
+        return talk.say(Answer::Stay(Reason::Crowded));
+    };
+    let deadline = Instant::now() + request.wait.duration().min(sessions.budget);
+    match talk.wait_for(&job, deadline).await {
+        Waited::Ended(outcome) => talk.say(answer_to(&outcome)),
+        Waited::Late => talk.say(Answer::Stay(Reason::Late)),
+        Waited::Gone => {}
+    }
+}
+
+/// Writes about a peer, sparingly: anybody can cause this.
+fn complain(_agent: &Agent, door: Door, peer: Peer, what: &dyn std::fmt::Display) {
+    static LINES: [Sparing; 2] = [Sparing::new(12), Sparing::new(12)];
+    let lines = match door {
+        Door::Arrival => &LINES[0],
+        Door::Selves => &LINES[1],
+    };
+    if let Some(unsaid) = lines.pass(Instant::now()) {
+        warn!(?door, uid = peer.uid, pid = peer.pid, unsaid, "refused: {what}");
+    }
+}
