@@ -24,6 +24,7 @@ pub enum Command {
     ///
     /// Shows progress on a terminal. Ends with 0 only when all the users are on Maildir. Whether arrivals convert a user
     /// (users.convert) does not matter here: you are asking. A hold does.
+    #[command(override_usage = "mailready convert [OPTIONS] <USER...|--all>")]
     Convert(ConvertArgs),
     /// Show where users stand
     Status(StatusArgs),
@@ -140,9 +141,9 @@ pub struct ConvertFileArgs {
 pub enum Server {
     /// Dovecot 2.3 or 2.4
     Dovecot,
-    /// UW imapd (not supported yet)
+    /// UW imapd; not supported yet
     Uw,
-    /// qpopper (not supported yet)
+    /// not supported yet
     Qpopper,
 }
 

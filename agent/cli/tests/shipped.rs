@@ -1,0 +1,85 @@
+//! What packaging/ ships agrees with the programs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mailready::manual::shipped;
+
+fn packaging() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging")
+}
+
+fn mailready(args: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_mailready")).args(args).output().unwrap()
+}
+
+#[test]
+fn manual_pages_completions_and_the_example_are_up_to_date() {
+    let files = shipped();
+    assert_eq!(files.len(), 6);
+    for file in files {
+        let path = packaging().join(&file.path);
+        if std::env::var_os("MAILREADY_BLESS").is_some() {
+            std::fs::write(&path, &file.text).unwrap();
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        let differs = there.lines().zip(file.text.lines()).position(|(a, b)| a != b);
+        assert!(
+            there == file.text,
+            "packaging/{} is out of date (line {:?}): MAILREADY_BLESS=1 cargo test -p mailready --test shipped",
+            file.path,
+            differs.map(|n| n + 1)
+        );
+    }
+}
+
+#[test]
+fn every_shipped_configuration_is_right() {
+    let mut checked = 0;
+    for entry in std::fs::read_dir(packaging().join("config")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "toml") {
+            continue;
+        }
+        let output = mailready(&["check-config", path.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{}: {said}", path.display());
+        checked += 1;
+    }
+    assert!(checked >= 3, "only {checked} examples found");
+}
+
+#[test]
+fn every_manual_page_is_complete_and_every_program_has_one() {
+    let pages = [
+        "mailready.1",
+        "mailready-notify.1",
+        "mailready.toml.5",
+        "mailready-agent.8",
+        "mailready-worker.8",
+        "pam_mailready.8",
+    ];
+    let folder = packaging().join("man");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), pages.len());
+    for page in pages {
+        let text = std::fs::read_to_string(folder.join(page)).unwrap();
+        for wanted in [".TH ", ".SH \"NAME\"", ".SH \"SYNOPSIS\"", ".SH \"DESCRIPTION\"", ".SH \"SEE ALSO\""]
+        {
+            assert!(text.contains(wanted), "{page} has no {wanted}");
+        }
+        let (name, section) = page.rsplit_once('.').unwrap();
+        let title = format!(".TH \"{}\" {section} ", name.to_uppercase().replace('-', "\\-"));
+        assert!(text.contains(&title), "{page} is not titled {title}");
+    }
+}
+
+#[test]
+fn the_readme_names_every_command_and_every_exit_code() {
+    let readme = std::fs::read_to_string(packaging().join("../README.md")).unwrap();
+    for command in ["convert", "status", "explain", "convert-file", "check-config", "hold", "release"] {
+        assert!(readme.contains(&format!("mailready {command}")), "{command}");
+    }
+    for (exit, _) in mailready::exit::EXITS {
+        assert!(readme.contains(&format!("| {} |", *exit as u8)), "exit code {}", *exit as u8);
+    }
+}
