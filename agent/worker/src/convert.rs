@@ -44,6 +44,8 @@ pub(crate) struct Conversion<'a> {
 struct Staged {
     stage: Stage,
     look: Look,
+    /// How often Dovecot's index was found changed.
+    index_changes: u64,
 }
 
 impl<'a> Conversion<'a> {
@@ -76,7 +78,11 @@ impl<'a> Conversion<'a> {
         }
         let _locks = uncommitted?;
         self.channel.say(Report::Committed)?;
-        match self.channel.order()? {
+        let order = self.channel.order();
+        if let Some(maildir) = self.place.open_maildir()? {
+            crate::drain::deliver_late(self.place, maildir.as_fd())?;
+        }
+        match order? {
             (Order::Release, _) => self.channel.say(Report::Done),
             _ => Err(Stop::errno(Step::SyncCommit, Errno::EBADMSG)),
         }
@@ -120,7 +126,8 @@ impl<'a> Conversion<'a> {
     fn say_staged(&mut self, staged: &Staged) -> Result<(), Stop> {
         let summary = staged.stage.summary();
         let (messages, length) = (summary.messages, summary.length);
-        self.channel.say(Report::Staged { messages, length, indexed: staged.look.indexed() })
+        let indexed = staged.look.index.is_there();
+        self.channel.say(Report::Staged { messages, length, indexed, index_changes: staged.index_changes })
     }
 
     fn stage(&mut self) -> Result<Staged, Stop> {
@@ -143,7 +150,7 @@ impl<'a> Conversion<'a> {
         let mut quiet = Passing::new(self.channel);
         mailready_mailbox::verify::verify(stage.folder(), &mut |_| quiet.interrupted())
             .map_err(Stop::engine(Step::Verify))?;
-        Ok(Staged { stage, look })
+        Ok(Staged { stage, look, index_changes: 0 })
     }
 
     /// Looks until what was staged is what is there: takes an appended rest, stages anew after a rewrite.
@@ -151,9 +158,9 @@ impl<'a> Conversion<'a> {
         step(Step::Refresh, self.run);
         for _ in 0..REFRESH_ROUNDS {
             let now = Look::at(&self.spool, self.place)?;
+            let index_changes = staged.index_changes + u64::from(now.index != staged.look.index);
             if now.spool == staged.look.spool {
-                staged.look = now;
-                break;
+                return Ok(Staged { look: now, index_changes, ..staged });
             }
             staged = if self.only_grew(&staged, &now, u64::MAX)? {
                 let mut passing = Passing::new(self.channel);
@@ -161,10 +168,10 @@ impl<'a> Conversion<'a> {
                     .stage
                     .append_rest(self.spool.as_fd(), &mut |progress| passing.on(progress))
                     .map_err(Stop::engine(Step::Refresh))?;
-                Staged { look: now, ..staged }
+                Staged { look: now, index_changes, ..staged }
             } else {
                 drop(staged);
-                self.stage()?
+                Staged { index_changes, ..self.stage()? }
             };
         }
         Ok(staged)

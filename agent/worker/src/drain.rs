@@ -17,29 +17,140 @@ use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 
 use crate::channel::Channel;
+use crate::look::{self, IndexLook};
 use crate::place::Place;
-use crate::wire::{Block, Report, Step};
+use crate::wire::{Block, Order, Report, Step};
 use crate::{Stop, step};
 
 const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
-/// Where the mail is, by the disk. A stage that a dead worker left is removed, if it was not committed.
-pub(crate) fn probe(channel: &mut Channel, run: &RunId, place: &Place) -> Result<(), Stop> {
-    step(Step::Probe, run);
-    match committed(run, place)? {
-        Some((_, marker)) => {
-            // The worker that committed may have died before this.
-            step(Step::SyncCommit, run);
-            fsync(&place.parent).map_err(Stop::failed(Step::SyncCommit))?;
-            let length = marker.sources.first().map_or(0, |source| source.length);
-            channel.say(Report::Probed { committed: true, length })
+/// Where mail is kept that a deliverer brought into a Maildir whose commit a power cut took back; it is delivered by the next commit.
+const LATE: &str = "late";
+
+/// A worker that does not convert: asks the disk, and drains, order by order.
+pub(crate) struct Drain<'a> {
+    channel: &'a mut Channel,
+    run: &'a RunId,
+    rules: &'a Rules,
+    place: &'a Place,
+}
+
+impl<'a> Drain<'a> {
+    pub(crate) fn new(channel: &'a mut Channel, run: &'a RunId, rules: &'a Rules, place: &'a Place) -> Self {
+        Self { channel, run, rules, place }
+    }
+
+    pub(crate) fn run(mut self) -> Result<(), Stop> {
+        let mut index = IndexLook::at(self.place)?;
+        let mut index_changes = 0;
+        let mut _locks = None;
+        loop {
+            match self.channel.order()? {
+                (Order::Probe, _) => self.probe()?,
+                (Order::Extract { entry, from }, Some(fd)) => self.extract(entry, from, fd)?,
+                (Order::Forgotten { entry }, _) => {
+                    Folders { work: self.place.work(), run: self.run, entry }.forget_below(u64::MAX)?;
+                }
+                (Order::Refresh, _) => {
+                    _locks = None;
+                    let now = IndexLook::at(self.place)?;
+                    index_changes += u64::from(now != index);
+                    index = now;
+                    self.channel.say(Report::Staged {
+                        messages: 0,
+                        length: 0,
+                        indexed: now.is_there(),
+                        index_changes,
+                    })?;
+                }
+                (Order::Confirm, _) => {
+                    step(Step::Confirm, self.run);
+                    _locks = look::lock_index(self.place)?;
+                    let holds = _locks.is_some() && IndexLook::at(self.place)? == index;
+                    self.channel.say(if holds {
+                        Report::Confirmed { messages: 0, length: 0 }
+                    } else {
+                        Report::Changed
+                    })?;
+                }
+                (Order::Release, _) => return self.channel.say(Report::Done),
+                (Order::Abort, _) => return Err(Stop::Abort),
+                (Order::Stage | Order::Commit | Order::Extract { .. }, _) => {
+                    return Err(Stop::errno(Step::Probe, Errno::EBADMSG));
+                }
+            }
         }
-        None => {
-            step(Step::Abort, run);
-            Stage::remove(place.work(), run).map_err(Stop::engine(Step::Abort))?;
-            channel.say(Report::Probed { committed: false, length: 0 })
+    }
+
+    /// Where the mail is, by the disk. A stage that a dead worker left is removed, if it was not committed.
+    fn probe(&mut self) -> Result<(), Stop> {
+        step(Step::Probe, self.run);
+        match committed(self.run, self.place)? {
+            Some((_, marker)) => {
+                // The worker that committed may have died before this.
+                step(Step::SyncCommit, self.run);
+                fsync(&self.place.parent).map_err(Stop::failed(Step::SyncCommit))?;
+                let length = marker.sources.first().map_or(0, |source| source.length);
+                self.channel.say(Report::Probed { committed: true, length })
+            }
+            None => {
+                step(Step::Abort, self.run);
+                save_late(self.run, self.place)?;
+                Stage::remove(self.place.work(), self.run).map_err(Stop::engine(Step::Abort))?;
+                self.channel.say(Report::Probed { committed: false, length: 0 })
+            }
         }
+    }
+
+    /// Carries the new mail of one entry into the Maildir.
+    fn extract(&mut self, entry: u64, from: Option<u64>, source: OwnedFd) -> Result<(), Stop> {
+        let (run, place) = (self.run, self.place);
+        let Some((maildir, _)) = committed(run, place)? else {
+            return Err(Stop::Say(Report::Blocked { block: Block::MaildirLost, detail: 0 }));
+        };
+        deliver_late(place, maildir.as_fd())?;
+        let folders = Folders { work: place.work(), run, entry };
+        let mut messages = folders.deliver_all(maildir.as_fd())?;
+        folders.throw_away_unfinished()?;
+        let position = folders.position()?;
+        let size = u64::try_from(fstat(&source).map_err(Stop::failed(Step::Extract))?.st_size).unwrap_or(0);
+        let begin = match position.or(from) {
+            Some(begin) if begin >= size => {
+                return self.channel.say(Report::Extracted { messages, to: begin });
+            }
+            Some(begin) => Begin::At(begin),
+            None => Begin::ByContent { maildir: maildir.as_fd(), source: "INBOX" },
+        };
+
+        step(Step::Extract, run);
+        let unfinished = folders.unfinished();
+        mkdirat(place.work(), unfinished.as_c_str(), Mode::S_IRWXU).map_err(Stop::failed(Step::Extract))?;
+        let drain = openat(place.work(), unfinished.as_c_str(), FOLDER, Mode::empty())
+            .map_err(Stop::failed(Step::Extract))?;
+        let name = format!("{run}.{entry}");
+        let extracted = mailready_mailbox::extract::extract(
+            source.as_fd(),
+            name.as_ref(),
+            begin,
+            size,
+            drain.as_fd(),
+            run,
+            entry,
+            self.rules,
+        )
+        .map_err(Stop::engine(Step::Extract))?;
+        merge_flags(maildir.as_fd(), &extracted.merges)?;
+
+        step(Step::Extracted, run);
+        let finished = folders.finished(extracted.to);
+        let no_replace = RenameFlags::RENAME_NOREPLACE;
+        renameat2(place.work(), unfinished.as_c_str(), place.work(), finished.as_c_str(), no_replace)
+            .map_err(Stop::failed(Step::Extracted))?;
+        fsync(place.work()).map_err(Stop::failed(Step::Extracted))?;
+        messages += folders.deliver_all(maildir.as_fd())?;
+        folders.forget_below(extracted.to)?;
+        self.channel.say(Report::Extracted { messages, to: extracted.to })
     }
 }
 
@@ -50,65 +161,54 @@ fn committed(run: &RunId, place: &Place) -> Result<Option<(OwnedFd, Marker)>, St
     Ok(marker.filter(|marker| marker.run == *run).map(|marker| (maildir, marker)))
 }
 
-/// Carries the new mail of one entry into the Maildir.
-pub(crate) fn extract(
-    channel: &mut Channel,
-    run: &RunId,
-    rules: &Rules,
-    place: &Place,
-    entry: u64,
-    from: Option<u64>,
-    source: OwnedFd,
-) -> Result<(), Stop> {
-    let Some((maildir, _)) = committed(run, place)? else {
-        return Err(Stop::Say(Report::Blocked { block: Block::MaildirLost, detail: 0 }));
+/// Files of a stage that its run did not make: between the commit and its sync somebody delivered, and a power cut took the commit back, not the delivery.
+fn save_late(run: &RunId, place: &Place) -> Result<(), Stop> {
+    let stage = match openat(place.work(), Stage::name(run).as_str(), FOLDER, Mode::empty()) {
+        Ok(stage) => stage,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(errno) => return Err(Stop::errno(Step::Abort, errno)),
     };
-    let folders = Folders { work: place.work(), run, entry };
-    let mut messages = folders.deliver_all(maildir.as_fd())?;
-    folders.throw_away_unfinished()?;
-    let position = folders.position()?;
-    let size = u64::try_from(fstat(&source).map_err(Stop::failed(Step::Extract))?.st_size).unwrap_or(0);
-    let begin = match position.or(from) {
-        Some(begin) if begin >= size => {
-            return channel.say(Report::Extracted { messages, to: begin.max(size) });
+    // As the engine names the messages of a stage: by the random half of the run id.
+    let ours = format!("R{}.mailready,", run.as_str().rsplit('-').next().unwrap_or_default());
+    for folder in ["new", "cur"] {
+        let Ok(folder) = openat(&stage, folder, FOLDER, Mode::empty()) else { continue };
+        let foreign =
+            names(folder.as_fd())?.into_iter().filter(|name| !name.to_string_lossy().contains(&ours));
+        for name in foreign {
+            match mkdirat(place.work(), LATE, Mode::S_IRWXU) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(Stop::errno(Step::Abort, errno)),
+            }
+            let late =
+                openat(place.work(), LATE, FOLDER, Mode::empty()).map_err(Stop::failed(Step::Abort))?;
+            let no_replace = RenameFlags::RENAME_NOREPLACE;
+            renameat2(&folder, name.as_c_str(), &late, name.as_c_str(), no_replace)
+                .map_err(Stop::failed(Step::Abort))?;
+            fsync(&late).map_err(Stop::failed(Step::Abort))?;
+            fsync(place.work()).map_err(Stop::failed(Step::Abort))?;
+            crate::note(
+                "a message that was delivered into a Maildir whose commit was lost is kept for the next commit",
+            );
         }
-        Some(begin) => Begin::At(begin),
-        None => Begin::ByContent { maildir: maildir.as_fd(), source: "INBOX" },
+    }
+    Ok(())
+}
+
+/// Delivers what [`save_late`] has kept.
+pub(crate) fn deliver_late(place: &Place, maildir: BorrowedFd<'_>) -> Result<(), Stop> {
+    let late = match openat(place.work(), LATE, FOLDER, Mode::empty()) {
+        Ok(late) => late,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(errno) => return Err(Stop::errno(Step::Deliver, errno)),
     };
-
-    step(Step::Extract, run);
-    let unfinished = folders.unfinished();
-    mkdirat(place.work(), unfinished.as_c_str(), Mode::S_IRWXU).map_err(Stop::failed(Step::Extract))?;
-    let drain = openat(place.work(), unfinished.as_c_str(), FOLDER, Mode::empty())
-        .map_err(Stop::failed(Step::Extract))?;
-    let name = format!("{run}.{entry}");
-    let extracted = mailready_mailbox::extract::extract(
-        source.as_fd(),
-        name.as_ref(),
-        begin,
-        size,
-        drain.as_fd(),
-        run,
-        entry,
-        rules,
-    )
-    .map_err(Stop::engine(Step::Extract))?;
-    merge_flags(maildir.as_fd(), &extracted.merges)?;
-
-    step(Step::Extracted, run);
-    let finished = folders.finished(extracted.to);
-    renameat2(
-        place.work(),
-        unfinished.as_c_str(),
-        place.work(),
-        finished.as_c_str(),
-        RenameFlags::RENAME_NOREPLACE,
-    )
-    .map_err(Stop::failed(Step::Extracted))?;
-    fsync(place.work()).map_err(Stop::failed(Step::Extracted))?;
-    messages += folders.deliver_all(maildir.as_fd())?;
-    folders.forget_below(extracted.to)?;
-    channel.say(Report::Extracted { messages, to: extracted.to })
+    let new = openat(maildir, "new", FOLDER, Mode::empty()).map_err(Stop::failed(Step::Deliver))?;
+    for name in names(late.as_fd())? {
+        let no_replace = RenameFlags::RENAME_NOREPLACE;
+        renameat2(&late, name.as_c_str(), &new, name.as_c_str(), no_replace)
+            .map_err(Stop::failed(Step::Deliver))?;
+    }
+    fsync(&new).map_err(Stop::failed(Step::Delivered))?;
+    unlinkat(place.work(), LATE, UnlinkatFlags::RemoveDir).map_err(Stop::failed(Step::Delivered))
 }
 
 /// The drain folders of one entry.

@@ -138,21 +138,12 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
     let place = place::Place::open(&job)?;
     let sandboxed = sandbox::enter(&place).map_err(Stop::failed(Step::Sandbox))?;
     channel.say(Report::Ready { sandboxed })?;
-    loop {
-        match channel.order()? {
-            (Order::Stage, _) => {
-                let spool = spool.ok_or(Stop::Say(Report::Failed { step: Step::Open, errno: 0 }))?;
-                return convert::Conversion::new(channel, &job, &run, &rules, &place, spool).run();
-            }
-            (Order::Probe, _) => drain::probe(channel, &run, &place)?,
-            (Order::Extract { entry, from }, Some(fd)) => {
-                drain::extract(channel, &run, &rules, &place, entry, from, fd)?
-            }
-            (Order::Release, _) => return channel.say(Report::Done),
-            (Order::Abort, _) => return Err(Stop::Abort),
-            (Order::Refresh | Order::Confirm | Order::Commit | Order::Extract { .. }, _) => {
-                return Err(Stop::Say(Report::Failed { step: Step::Probe, errno: 0 }));
-            }
-        }
+    if let Some(spool) = spool {
+        return match channel.order()? {
+            (Order::Stage, _) => convert::Conversion::new(channel, &job, &run, &rules, &place, spool).run(),
+            (Order::Abort, _) => Err(Stop::Abort),
+            _ => Err(Stop::errno(Step::Stage, nix::errno::Errno::EBADMSG)),
+        };
     }
+    drain::Drain::new(channel, &run, &rules, &place).run()
 }

@@ -45,15 +45,12 @@ impl Seen {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Look {
-    pub(crate) spool: Seen,
-    pub(crate) index: [Option<Seen>; INDEX_FILES.len()],
-}
+/// Dovecot's index files of the inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IndexLook([Option<Seen>; INDEX_FILES.len()]);
 
-impl Look {
-    pub(crate) fn at(spool: &OwnedFd, place: &Place) -> Result<Self, Stop> {
-        let spool = Seen::of(&fstat(spool).map_err(Stop::failed(Step::Refresh))?);
+impl IndexLook {
+    pub(crate) fn at(place: &Place) -> Result<Self, Stop> {
         let mut index = [None; INDEX_FILES.len()];
         if let Some(folder) = index_folder(place)? {
             for (seen, name) in index.iter_mut().zip(INDEX_FILES) {
@@ -64,12 +61,25 @@ impl Look {
                 };
             }
         }
-        Ok(Self { spool, index })
+        Ok(Self(index))
     }
 
     /// Dovecot has an index here, so it may hold changes that the mbox does not have yet.
-    pub(crate) fn indexed(&self) -> bool {
-        self.index.iter().any(Option::is_some)
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.iter().any(Option::is_some)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) spool: Seen,
+    pub(crate) index: IndexLook,
+}
+
+impl Look {
+    pub(crate) fn at(spool: &OwnedFd, place: &Place) -> Result<Self, Stop> {
+        let spool = Seen::of(&fstat(spool).map_err(Stop::failed(Step::Refresh))?);
+        Ok(Self { spool, index: IndexLook::at(place)? })
     }
 }
 

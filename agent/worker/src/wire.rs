@@ -36,6 +36,11 @@ pub enum Order {
     },
     /// Say where the mail is: is there a Maildir with this run's marker? Removes a stage that was left over if not.
     Probe,
+    /// The entry is gone from the archive folder: its position need not be remembered any more.
+    Forgotten {
+        /// N of `RUNID.N`.
+        entry: u64,
+    },
 }
 
 /// From the worker.
@@ -63,6 +68,8 @@ pub enum Report {
         length: u64,
         /// Dovecot keeps an index of this mbox, so that it may hold changes the file does not have yet.
         indexed: bool,
+        /// How often the index has been found changed from one look to the next.
+        index_changes: u64,
     },
     /// Under the locks it turned out that the spool is not what was staged; to be refreshed without locks.
     Changed,
@@ -268,10 +275,15 @@ impl Order {
             Self::Abort => 6,
             Self::Extract { .. } => 7,
             Self::Probe => 8,
+            Self::Forgotten { .. } => 9,
         });
-        if let Self::Extract { entry, from } = self {
-            frame.flag = from.is_some();
-            frame.numbers = [*entry, from.unwrap_or(0), 0];
+        match *self {
+            Self::Extract { entry, from } => {
+                frame.flag = from.is_some();
+                frame.numbers = [entry, from.unwrap_or(0), 0];
+            }
+            Self::Forgotten { entry } => frame.numbers[0] = entry,
+            _ => {}
         }
         frame.bytes()
     }
@@ -291,6 +303,7 @@ impl Order {
             6 => Self::Abort,
             7 => Self::Extract { entry: frame.numbers[0], from: frame.flag.then_some(frame.numbers[1]) },
             8 => Self::Probe,
+            9 => Self::Forgotten { entry: frame.numbers[0] },
             _ => return Err(Garbled),
         })
     }
@@ -305,8 +318,8 @@ impl Report {
             Self::Progress { messages, bytes, total } => {
                 (frame.kind, frame.numbers) = (2, [messages, bytes, total])
             }
-            Self::Staged { messages, length, indexed } => {
-                (frame.kind, frame.numbers, frame.flag) = (3, [messages, length, 0], indexed);
+            Self::Staged { messages, length, indexed, index_changes } => {
+                (frame.kind, frame.numbers, frame.flag) = (3, [messages, length, index_changes], indexed);
             }
             Self::Changed => frame.kind = 4,
             Self::Confirmed { messages, length } => (frame.kind, frame.numbers) = (5, [messages, length, 0]),
@@ -335,7 +348,7 @@ impl Report {
         Ok(match kind {
             1 => Self::Ready { sandboxed: flag },
             2 => Self::Progress { messages: a, bytes: b, total: c },
-            3 => Self::Staged { messages: a, length: b, indexed: flag },
+            3 => Self::Staged { messages: a, length: b, indexed: flag, index_changes: c },
             4 => Self::Changed,
             5 => Self::Confirmed { messages: a, length: b },
             6 => Self::Committed,
@@ -405,6 +418,7 @@ mod tests {
             Order::Extract { entry: 3, from: None },
             Order::Extract { entry: u64::MAX, from: Some(0) },
             Order::Probe,
+            Order::Forgotten { entry: 4 },
         ];
         for order in orders {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
@@ -412,7 +426,7 @@ mod tests {
         let mut reports = vec![
             Report::Ready { sandboxed: true },
             Report::Progress { messages: 1, bytes: 2, total: 3 },
-            Report::Staged { messages: 4, length: 5, indexed: true },
+            Report::Staged { messages: 4, length: 5, indexed: true, index_changes: 6 },
             Report::Changed,
             Report::Confirmed { messages: 6, length: 7 },
             Report::Committed,

@@ -7,14 +7,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use mailready_config::{Policy, Probe};
 use mailready_worker::RunId;
 use mailready_worker::wire::{Order, Report};
 use nix::sys::stat::FileStat;
 
 use super::crew::{Worker, WorkerError};
-use super::dovecot::Dovecot;
-use super::sessions::{Process, Sessions};
+use super::gate::{self, IndexState};
 use super::spool::{AtPath, Locked, Spool, SpoolError};
 use super::{Ask, Flow, Standing, reasons};
 use crate::account::Account;
@@ -33,9 +31,6 @@ const LONGEST_HOLD: Duration = Duration::from_secs(3);
 
 /// Longer than one tick of the coarse clock that file systems stamp with (10 ms at HZ=100).
 const CLOCK_TICK: Duration = Duration::from_millis(12);
-
-/// What is waited for a session to end after it was asked to.
-const KICK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How an attempt ended.
 enum End {
@@ -201,21 +196,19 @@ impl Attempt<'_> {
             Worker::start(&self.settings.worker, &job, Some(file.as_fd())).map_err(|e| self.not(e))?;
         let worker = slot.insert(worker);
         self.order(worker, Order::Stage, None)?;
-        let mut indexed = self.staged(worker)?;
+        self.staged(worker)?;
         for round in 0..ROUNDS {
             self.report(Stage::Gate);
             self.wait_for_grace()?;
             self.step("gate");
-            self.end_sessions()?;
-            if indexed {
-                self.write_out();
-            }
+            gate::end_sessions(self.flow, self.settings, self.account).map_err(End::Not)?;
+            self.write_out(worker)?;
             let changed_file = !spool.is_at_path(&stat)?;
             if changed_file {
                 (file, stat) = self.open_spool(spool)?;
             }
             self.order(worker, Order::Refresh, changed_file.then_some(file.as_fd()))?;
-            indexed = self.staged(worker)?;
+            self.staged(worker)?;
             self.put_record(&stat, self.progress.bytes)?;
             self.step("tombstone");
             spool.make_tombstone(&self.run, 0, &stat)?;
@@ -283,7 +276,7 @@ impl Attempt<'_> {
             }
         }
         self.flow.set_standing(key, Standing::Maildir { run: self.run.to_string() });
-        let set_aside = self.set_aside(spool, &locked);
+        let set_aside = self.set_aside(spool, &locked, stat);
         tracing::debug!(
             run = self.run.as_str(),
             held_us = u64::try_from(held.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -295,13 +288,22 @@ impl Attempt<'_> {
         Ok(Some(End::Committed { messages, set_aside }))
     }
 
-    fn set_aside(&mut self, spool: &Spool, locked: &Locked<'_, '_>) -> Result<(), SpoolError> {
+    fn set_aside(
+        &mut self,
+        spool: &Spool,
+        locked: &Locked<'_, '_>,
+        stat: &FileStat,
+    ) -> Result<(), SpoolError> {
         self.report(Stage::Finishing);
         self.step("set_aside");
         spool.exchange(&self.run, 0)?;
         self.step("sync_set_aside");
         spool.sync()?;
-        if !locked.is_untouched() {
+        let original = spool.open_entry(&self.run, 0)?.and_then(|entry| nix::sys::stat::fstat(&entry).ok());
+        if original.is_none_or(|original| (original.st_dev, original.st_ino) != (stat.st_dev, stat.st_ino)) {
+            // A program put another file at the path while the locks were held. The Maildir is the mail by now: what of that file is new is found by its content.
+            self.flow.mark_by_content(&self.record);
+        } else if !locked.is_untouched() {
             // Somebody waits in open(2) for our lease and is going to get the file that is in the archive now.
             self.flow.mark(&self.account.key());
         }
@@ -317,63 +319,6 @@ impl Attempt<'_> {
             std::thread::sleep(left.min(Duration::from_millis(50)));
         }
         Ok(())
-    }
-
-    /// Ends the sessions that have the mbox, where the policy allows to end all of them now.
-    fn end_sessions(&self) -> Result<(), End> {
-        let policy = self.settings.config.sessions.policy;
-        for _ in 0..3 {
-            let mut pids = self.flow.sessions.staying(&self.account.key());
-            if self.settings.config.sessions.probe == Probe::Dovecot {
-                for config in &self.settings.config.site.dovecot_config {
-                    let listed = Dovecot::new(config).who(&self.account.name).map_err(|error| {
-                        End::Not(Outcome::Failed(Reason::new(
-                            "sessions",
-                            error.to_string(),
-                            "see that Dovecot answers `doveadm who`",
-                        )))
-                    })?;
-                    pids.extend(listed.iter().map(|session| session.pid));
-                }
-            }
-            pids.sort_unstable();
-            pids.dedup();
-            let living: Vec<(u32, Process)> =
-                pids.into_iter().filter_map(|pid| Some((pid, Process::open(pid).ok()?))).collect();
-            if living.is_empty() {
-                return Ok(());
-            }
-            let protocols: Vec<String> = living
-                .iter()
-                .map(|(pid, _)| {
-                    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
-                })
-                .collect();
-            if policy != Policy::KickImap || protocols.iter().any(|protocol| protocol != "imap") {
-                return Err(End::Not(Outcome::Busy(reasons::sessions(&protocols))));
-            }
-            for (pid, process) in &living {
-                // Root's: its post-login script is still running, and it is going to become the user's in a moment.
-                if process.uid().is_ok_and(|uid| uid == self.account.uid) {
-                    tracing::info!(user = ?self.account.name, pid, "ending an IMAP session; its client reconnects");
-                    if let Err(error) = process.terminate() {
-                        tracing::warn!(pid, "cannot end the session: {error}");
-                    }
-                }
-            }
-            let processes: Vec<Process> = living.into_iter().map(|(_, process)| process).collect();
-            Sessions::wait_ended(&processes, KICK_PATIENCE);
-        }
-        Err(End::Not(Outcome::Busy(reasons::sessions(&["imap".to_owned()]))))
-    }
-
-    /// Dovecot's pending flags into the file; whether it worked is seen from the file, by the refresh.
-    fn write_out(&self) {
-        for config in &self.settings.config.site.dovecot_config {
-            if let Err(error) = Dovecot::new(config).write_out(&self.account.name) {
-                tracing::warn!(user = ?self.account.name, "{error}");
-            }
-        }
     }
 
     fn order(
@@ -396,12 +341,22 @@ impl Attempt<'_> {
         answer.map_err(|error| self.not(error))
     }
 
-    /// Waits for `Staged`; tells whether Dovecot has an index.
-    fn staged(&mut self, worker: &mut Worker) -> Result<bool, End> {
+    /// Has Dovecot write out what only its index knows, looking before and after.
+    fn write_out(&mut self, worker: &mut Worker) -> Result<(), End> {
+        let (settings, account) = (self.settings, self.account);
+        let quiet = gate::write_out(settings, account, &mut || {
+            self.order(worker, Order::Refresh, None)?;
+            self.staged(worker)
+        })?;
+        if quiet { Ok(()) } else { Err(End::Not(Outcome::Busy(reasons::changing()))) }
+    }
+
+    /// Waits for `Staged`.
+    fn staged(&mut self, worker: &mut Worker) -> Result<IndexState, End> {
         match self.answer(worker)? {
-            Report::Staged { messages, length, indexed } => {
+            Report::Staged { messages, length, indexed, index_changes } => {
                 self.progress = Progress { messages, bytes: length, bytes_total: length, ..self.progress };
-                Ok(indexed)
+                Ok(IndexState { indexed, changes: index_changes })
             }
             other => Err(self.not(worker.out_of_turn(other))),
         }

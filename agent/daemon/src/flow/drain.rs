@@ -50,7 +50,10 @@ pub(super) fn drain(
     for entry in spool.entries(&run).map_err(|error| error.to_string())? {
         let Some(file) = spool.open_entry(&run, entry).map_err(|error| error.to_string())? else { continue };
         let size = spool::size(&file).map_err(|errno| errno.to_string())?;
-        if entry == 0 && !by_content && size <= flow.drained_to(&run).unwrap_or(source.length) {
+        // An mbox, the original or one that had reappeared, is kept; of it only what comes later is of interest.
+        let is_mbox = !spool::is_tombstone(&file, &run);
+        let known = flow.drained_to(&run, entry).or((entry == 0 && !by_content).then_some(source.length));
+        if is_mbox && known.is_some_and(|known| size <= known) {
             continue;
         }
         // Somebody is writing, or reads it: later.
@@ -77,17 +80,20 @@ pub(super) fn drain(
             }
             other => return Err(worker.out_of_turn(other).to_string()),
         };
-        if entry == 0 {
-            flow.set_drained_to(&run, to);
-        } else if to >= spool::size(&file).map_err(|errno| errno.to_string())?
-            && lease.is_untouched()
-            && has_lingered(entry)
-        {
-            tracing::debug!(step = "forget", who = "agent", run = run.as_str(), entry);
-            spool.forget(&run, entry).map_err(|error| error.to_string())?;
-        } else {
-            drained.left += 1;
+        flow.set_drained_to(&run, entry, to);
+        if is_mbox {
+            continue;
         }
+        let all = to >= spool::size(&file).map_err(|errno| errno.to_string())?;
+        if !(all && lease.is_untouched() && has_lingered(entry)) {
+            drained.left += 1;
+            continue;
+        }
+        // In this order: an entry that came back after a power cut, with its position gone, would be delivered again.
+        tracing::debug!(step = "forget", who = "agent", run = run.as_str(), entry);
+        spool.forget(&run, entry).map_err(|error| error.to_string())?;
+        spool.sync().map_err(|error| error.to_string())?;
+        worker.order(Order::Forgotten { entry }, None).map_err(|error| error.to_string())?;
     }
     if let Some(mut worker) = worker {
         worker.order(Order::Release, None).map_err(|error| error.to_string())?;
@@ -151,7 +157,13 @@ fn exchange(
     Ok(true)
 }
 
-/// The exchange that a conversion did not come to, or did and could not say so.
+/// Whether the original is in the archive. Asked of the archive, never of the place: some program may have written an mbox back there since.
+pub(super) fn is_set_aside(spool: &Spool, run: &RunId) -> Result<bool, String> {
+    let entry = spool.open_entry(run, 0).map_err(|error| error.to_string())?;
+    Ok(entry.is_some_and(|entry| !spool::is_tombstone(&entry, run)))
+}
+
+/// The exchange, if the place's locks can be had.
 pub(super) fn set_aside_late(
     flow: &Flow,
     settings: &Settings,
@@ -159,11 +171,6 @@ pub(super) fn set_aside_late(
     run: &RunId,
 ) -> Result<(), String> {
     let fail = |error: spool::SpoolError| error.to_string();
-    let entry = spool.open_entry(run, 0).map_err(fail)?;
-    if entry.is_some_and(|entry| !spool::is_tombstone(&entry, run)) {
-        // Exchanged already; perhaps not synced.
-        return spool.sync().map_err(fail);
-    }
     match spool.at_path().map_err(fail)? {
         AtPath::File(file, stat) => match exchange(flow, settings, spool, run, 0, &file, &stat)? {
             true => Ok(()),

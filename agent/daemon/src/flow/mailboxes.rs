@@ -38,8 +38,8 @@ struct Memory {
     marked: HashMap<MailboxKey, bool>,
     /// Mailboxes that a thread works on.
     at_work: HashSet<MailboxKey>,
-    /// How far the original of a run is drained.
-    drained: HashMap<RunId, u64>,
+    /// How far the entries of a run are drained.
+    drained: HashMap<(RunId, u64), u64>,
     last_entry: u64,
     last_scan: Option<Instant>,
     grace_until: Option<Instant>,
@@ -191,12 +191,12 @@ impl Flow {
         self.memory().marked.insert(record.key(), true);
     }
 
-    pub(super) fn drained_to(&self, run: &RunId) -> Option<u64> {
-        self.memory().drained.get(run).copied()
+    pub(super) fn drained_to(&self, run: &RunId, entry: u64) -> Option<u64> {
+        self.memory().drained.get(&(run.clone(), entry)).copied()
     }
 
-    pub(super) fn set_drained_to(&self, run: &RunId, to: u64) {
-        self.memory().drained.insert(run.clone(), to);
+    pub(super) fn set_drained_to(&self, run: &RunId, entry: u64, to: u64) {
+        self.memory().drained.insert((run.clone(), entry), to);
     }
 
     /// A number for an archive entry that no entry ever had: the work folder remembers positions by it.

@@ -8,6 +8,7 @@ mod crew;
 mod dovecot;
 mod drain;
 mod file_lease;
+mod gate;
 mod mailboxes;
 mod map;
 mod reasons;

@@ -50,6 +50,15 @@ impl Process {
         if self.has_ended() { Err(io::Error::from(Errno::ESRCH)) } else { Ok(uid) }
     }
 
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The program's name as the kernel has it: `imap`, `pop3`.
+    pub(super) fn name(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default().trim().to_owned()
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.wait(Duration::ZERO)
     }

@@ -7,9 +7,10 @@ use mailready_worker::RunId;
 use mailready_worker::wire::{Order, Report};
 
 use super::crew::{Worker, WorkerError};
-use super::drain;
+use super::gate::{self, IndexState};
 use super::spool::Spool;
-use super::{Flow, Standing, reasons};
+use super::{Flow, Standing, drain, reasons};
+use crate::account::Account;
 use crate::outcome::{Outcome, Reason};
 use crate::records::Record;
 use crate::settings::Settings;
@@ -28,8 +29,8 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
         Ok(spool) => spool,
         Err(error) => return reasons::spool(&error),
     };
-    // The worker holds the work folder's lock as long as it lives: having got it means that a worker left over from a dead agent is gone.
-    let (committed, length) = match probe(flow, settings, record) {
+    // The worker holds the work folder's lock as long as it lives: having got it means that a worker left over from a dead agent is gone, and it is only now that looking makes sense.
+    let (mut worker, committed, length) = match probe(flow, settings, record) {
         Ok(answer) => answer,
         Err(error) => return reasons::worker(&error, &account),
     };
@@ -58,10 +59,12 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
     record.source[0].length = length;
     // Where the mail is does not wait for the spool: what stands there is drained, now or later.
     flow.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
-    if let Err(why) = drain::set_aside_late(flow, settings, &spool, &run) {
+    if let Err(why) = set_aside(flow, settings, &account, &spool, &run, &mut worker) {
         tracing::warn!(user = ?record.user, run = run.as_str(), "the spool is not set aside yet: {why}");
         return Outcome::Converted { run: record.run, messages: 0 };
     }
+    let _ = worker.order(Order::Release, None);
+    worker.finish();
     flow.set_converted(settings, &mut record);
     flow.settled(&record);
     flow.mark_by_content(&record);
@@ -69,16 +72,57 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
     Outcome::Converted { run: record.run, messages: 0 }
 }
 
-fn probe(flow: &Flow, settings: &Settings, record: &Record) -> Result<(bool, u64), WorkerError> {
+fn probe(flow: &Flow, settings: &Settings, record: &Record) -> Result<(Worker, bool, u64), WorkerError> {
     let account = super::account_of(record);
-    let job = flow.job(settings, record, &account.home, None);
+    let folders = settings
+        .config
+        .mail
+        .folders
+        .as_ref()
+        .and_then(|folders| folders.expand(&account.name, &account.home).ok());
+    let job = flow.job(settings, record, &account.home, folders.as_deref());
     let mut worker = Worker::start(&settings.worker, &job, None)?;
     worker.order(Order::Probe, None)?;
-    let answer = match worker.answer(&|| false, &mut |_, _, _| {})? {
-        Report::Probed { committed, length } => (committed, length),
-        other => return Err(worker.out_of_turn(other)),
+    match worker.answer(&|| false, &mut |_, _, _| {})? {
+        Report::Probed { committed, length } => Ok((worker, committed, length)),
+        other => Err(worker.out_of_turn(other)),
+    }
+}
+
+/// The exchange that a run did not come to, or came to and could not say so. Between the death of the run and now nobody held any lock: a session that had decided for the mbox before the commit may have
+/// opened it and stored flags, so this goes through the gate like any commit, and under Dovecot's own locks.
+fn set_aside(
+    flow: &Flow,
+    settings: &Settings,
+    account: &Account,
+    spool: &Spool,
+    run: &RunId,
+    worker: &mut Worker,
+) -> Result<(), String> {
+    if drain::is_set_aside(spool, run)? {
+        // Seen is not synced.
+        return spool.sync().map_err(|error| error.to_string());
+    }
+    gate::end_sessions(flow, settings, account).map_err(|outcome| format!("{outcome:?}"))?;
+    let mut look = || {
+        worker.order(Order::Refresh, None)?;
+        match worker.answer(&|| false, &mut |_, _, _| {})? {
+            Report::Staged { indexed, index_changes, .. } => {
+                Ok(IndexState { indexed, changes: index_changes })
+            }
+            other => Err(worker.out_of_turn(other)),
+        }
     };
-    worker.order(Order::Release, None)?;
-    worker.finish();
-    Ok(answer)
+    let quiet =
+        gate::write_out(settings, account, &mut look).map_err(|error: WorkerError| error.to_string())?;
+    let confirmed = quiet
+        && worker
+            .order(Order::Confirm, None)
+            .and_then(|()| worker.answer(&|| false, &mut |_, _, _| {}))
+            .map_err(|error| error.to_string())?
+            == (Report::Confirmed { messages: 0, length: 0 });
+    if !confirmed {
+        return Err("Dovecot's index of it keeps changing".to_owned());
+    }
+    drain::set_aside_late(flow, settings, spool, run)
 }
