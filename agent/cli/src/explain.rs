@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use mailready_bus::{AgentProxy, Details, State, UserStatus};
 
+use crate::agent::answer;
 use crate::args::ExplainArgs;
 use crate::exit::{Exit, Failure};
 use crate::{status, terminal, when};
 
 pub(crate) async fn run(agent: &AgentProxy<'_>, args: &ExplainArgs) -> Result<Exit, Failure> {
-    let found = agent.status(&[args.user.as_str()], HashMap::new()).await?;
+    let found = answer(agent.status(&[args.user.as_str()], HashMap::new())).await?;
     let Some(user) = found.first() else {
         return Err(Failure::new(Exit::NoUser, format!("the agent knows no user {}", args.user)));
     };

@@ -15,7 +15,7 @@ pub(crate) fn run(config: Option<&Path>, args: &HoldArgs) -> Result<Exit, Failur
         None => 0,
     };
     agent::with(config, async |agent| {
-        agent.hold(&args.user, until, &args.why).await?;
+        agent::answer(agent.hold(&args.user, until, &args.why)).await?;
         let how_long =
             if until == 0 { "until released".to_owned() } else { format!("until {}", when::show(until)) };
         terminal::say(&format!("{}: held {how_long}", args.user));
@@ -24,7 +24,7 @@ pub(crate) fn run(config: Option<&Path>, args: &HoldArgs) -> Result<Exit, Failur
 }
 
 pub(crate) async fn release(agent: &AgentProxy<'_>, args: &ReleaseArgs) -> Result<Exit, Failure> {
-    agent.release(&args.user).await?;
+    agent::answer(agent.release(&args.user)).await?;
     terminal::say(&format!("{}: released", args.user));
     Ok(Exit::Ok)
 }

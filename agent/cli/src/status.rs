@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use mailready_bus::{AgentProxy, Details, State, UserStatus};
 
+use crate::agent::answer;
 use crate::args::StatusArgs;
 use crate::exit::{Exit, Failure};
 use crate::{json, terminal, when};
 
 pub(crate) async fn run(agent: &AgentProxy<'_>, args: &StatusArgs) -> Result<Exit, Failure> {
     let users: Vec<&str> = args.users.iter().map(String::as_str).collect();
-    let found = agent.status(&users, HashMap::new()).await?;
+    let found = answer(agent.status(&users, HashMap::new())).await?;
     if args.json {
         let users = found.iter().map(Into::into).collect();
         json::print(&json::StatusOutput { version: json::VERSION, users });

@@ -13,6 +13,9 @@ use zbus::connection::Builder;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, Guid, OwnedVariant, interface};
 
+/// Makes an error of a text.
+pub type Refusal = fn(String) -> Error;
+
 /// What the agent will say.
 #[derive(Debug, Clone, Default)]
 pub struct Script {
@@ -23,7 +26,7 @@ pub struct Script {
     /// The answer to Status.
     pub statuses: Vec<UserStatus>,
     /// Every method is refused with this.
-    pub refuse: Option<fn(String) -> Error>,
+    pub refuse: Option<Refusal>,
     /// Convert is never answered.
     pub hang: bool,
 }

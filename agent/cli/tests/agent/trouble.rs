@@ -2,7 +2,7 @@ use std::os::unix::net::UnixListener;
 
 use mailready_bus::Error;
 
-use crate::fake::{Fake, Script, folder, run, stderr, stdout};
+use crate::fake::{Fake, Refusal, Script, folder, run, stderr, stdout};
 
 #[test]
 fn without_an_agent_every_command_says_how_to_start_it() {
@@ -47,7 +47,7 @@ fn for_programs_a_failure_is_an_object_too() {
 
 #[test]
 fn what_the_agent_refuses_has_its_own_exit_code_and_is_shown_harmless() {
-    let errors: [(fn(String) -> Error, i32); 7] = [
+    let errors: [(Refusal, i32); 7] = [
         (Error::AccessDenied, 77),
         (Error::NotSupported, 69),
         (Error::InvalidArgs, 64),
