@@ -1,4 +1,5 @@
 //! The lab, end-to-end tests by theme, the protocol's model, benchmarks.
 
+pub mod demo;
 pub mod lab;
 pub mod model;

@@ -49,7 +49,7 @@ impl Machine {
         // The package's sysusers file makes the group; here it may be there already from an earlier start.
         self.run("groupadd", ["--force", "--system", "mailready"])?;
         let agent = self.daemon_with("/usr/sbin/mailready-agent", [] as [&str; 0], |command| {
-            command.env("MAILREADY_LOG", "json");
+            command.env("MAILREADY_LOG", "json").env("MAILREADY_LOG_LEVEL", "debug");
         })?;
         self.wait_for_agent(&agent.log)?;
         Ok(agent)
@@ -65,18 +65,22 @@ impl Machine {
     }
 }
 
-/// The agent's log so far, as events; lines that are no JSON left out.
+/// The agent's log so far, as events; lines that are neither JSON nor `key=value` left out.
 #[must_use]
 pub fn events(log: &Log) -> Vec<Event> {
     log.lines().iter().filter_map(|line| event(line.at, &line.text)).collect()
 }
 
-/// One line of the agent's log.
+/// One line of the agent's log: a JSON object, or `key=value` words as the worker writes them.
 #[must_use]
 pub fn event(at: Instant, text: &str) -> Option<Event> {
-    let serde_json::Value::Object(mut line) = serde_json::from_str(text).ok()? else { return None };
-    if let Some(serde_json::Value::Object(inner)) = line.remove("fields") {
-        line.extend(inner);
+    if let Ok(serde_json::Value::Object(mut line)) = serde_json::from_str(text) {
+        if let Some(serde_json::Value::Object(inner)) = line.remove("fields") {
+            line.extend(inner);
+        }
+        return Some(Event { at, fields: line });
     }
-    Some(Event { at, fields: line })
+    let pairs = text.split_whitespace().filter_map(|word| word.split_once('='));
+    let fields: serde_json::Map<_, _> = pairs.map(|(key, value)| (key.to_owned(), value.into())).collect();
+    (!fields.is_empty()).then_some(Event { at, fields })
 }

@@ -115,10 +115,20 @@ impl Log {
     }
 }
 
+/// A child that both its [`Daemon`] and its machine can wait for: a process namespace does not end before its last process has
+/// been waited for, and the parent of these is we.
+pub(super) type SharedChild = Arc<Mutex<Child>>;
+
+/// The child, whatever a thread that held it panicked over.
+pub(super) fn lock_child(child: &SharedChild) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A running program. Killed, and waited for, when dropped.
 pub struct Daemon {
     name: String,
-    child: Child,
+    pid: u32,
+    child: SharedChild,
     /// Its stdout and stderr.
     pub log: Log,
 }
@@ -133,13 +143,17 @@ impl Daemon {
         if let Some(stream) = child.stderr.take() {
             log.follow(stream);
         }
-        Self { name: name.into(), child, log }
+        Self { name: name.into(), pid: child.id(), child: Arc::new(Mutex::new(child)), log }
+    }
+
+    pub(super) fn share(&self) -> SharedChild {
+        Arc::clone(&self.child)
     }
 
     /// Its process number as the host sees it.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// Sends a signal to it alone.
@@ -178,24 +192,24 @@ impl Daemon {
     }
 
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    pub fn is_running(&self) -> bool {
+        matches!(lock_child(&self.child).try_wait(), Ok(None))
     }
 
     /// Waits until it has ended.
     ///
     /// # Errors
     /// [`LabError::Timeout`] if it does not end.
-    pub fn wait_end(&mut self) -> Result<ExitStatus> {
-        let (child, log) = (&mut self.child, &self.log);
-        eventually(format!("{} ends", self.name), || log.tail(), || child.try_wait().ok().flatten())
+    pub fn wait_end(&self) -> Result<ExitStatus> {
+        let ended = || lock_child(&self.child).try_wait().ok().flatten();
+        eventually(format!("{} ends", self.name), || self.log.tail(), ended)
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.
     ///
     /// # Errors
     /// [`LabError::Timeout`] if it does not end.
-    pub fn terminate(&mut self) -> Result<ExitStatus> {
+    pub fn terminate(&self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         self.wait_end()
     }
@@ -204,16 +218,18 @@ impl Daemon {
     ///
     /// # Errors
     /// If it cannot be waited for.
-    pub fn kill(&mut self) -> Result<ExitStatus> {
-        self.child.kill().doing(|| format!("kill {}", self.name))?;
-        self.child.wait().doing(|| format!("wait for {}", self.name))
+    pub fn kill(&self) -> Result<ExitStatus> {
+        let mut child = lock_child(&self.child);
+        child.kill().doing(|| format!("kill {}", self.name))?;
+        child.wait().doing(|| format!("wait for {}", self.name))
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
         // Nothing useful could be done about an error: either way it ends with the machine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = lock_child(&self.child);
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }

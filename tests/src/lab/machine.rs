@@ -8,20 +8,27 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use super::binaries::Binaries;
-use super::daemon::Daemon;
+use super::daemon::{Daemon, SharedChild, lock_child};
 use super::error::{Doing, LabError, Result};
 use super::namespaces::Namespaces;
 
 /// A machine that is up: file systems mounted, loopback up, no daemon running.
 pub struct Machine {
     namespaces: Namespaces,
-    // The last two in this order: the pipe closes, then the machine is waited for.
+    life: Mutex<Life>,
+}
+
+/// What a machine's life hangs on: its first process reads this pipe, and `unshare` ends after it.
+struct Life {
     stdin: Option<ChildStdin>,
     unshare: Child,
+    daemons: Vec<SharedChild>,
 }
 
 /// A user made by [`Machine::add_user`].
@@ -74,7 +81,9 @@ impl Machine {
     /// If it does not come up.
     pub fn start(root: &Path, binaries: &Binaries) -> Result<Self> {
         let mut command = Command::new("unshare");
+        // A group of its own: Ctrl-C on the terminal is for whoever started the machine, who then ends it in order.
         command
+            .process_group(0)
             .args(["--mount", "--net", "--pid", "--ipc", "--uts", "--fork"])
             .args(["--kill-child=KILL", "--propagation", "private"])
             .arg(super::root::script("machine"))
@@ -100,7 +109,21 @@ impl Machine {
             return Err(LabError::Setup(format!("the machine did not come up, it said {said:?}")));
         };
         let namespaces = Namespaces::of(pid).doing(|| "enter the machine")?;
-        Ok(Self { namespaces, stdin, unshare })
+        Ok(Self { namespaces, life: Mutex::new(Life { stdin, unshare, daemons: Vec::new() }) })
+    }
+
+    /// Ends the machine, and comes back when every process in it is gone. Safe to call from any thread, more than once.
+    pub fn end(&self) {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its first process reads EOF and ends, and the kernel kills the others. It is not gone before all of them have been
+        // waited for, and those that we started are ours to wait for.
+        life.stdin.take();
+        for daemon in life.daemons.drain(..) {
+            let mut child = lock_child(&daemon);
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = life.unshare.wait();
     }
 
     /// Runs `work` on a thread inside the machine: paths, ports and children are the machine's.
@@ -137,7 +160,9 @@ impl Machine {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         change(&mut command);
         let child = self.inside(|| command.spawn())?.doing(|| format!("start {program}"))?;
-        Ok(Daemon::new(program, child))
+        let daemon = Daemon::new(program, child);
+        self.life.lock().unwrap_or_else(PoisonError::into_inner).daemons.push(daemon.share());
+        Ok(daemon)
     }
 
     /// Runs a program inside to its end, with `input` on its stdin, and gives back how it ended and what it said.
@@ -248,6 +273,7 @@ fn command<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) ->
     let mut command = Command::new(program);
     command
         .args(args)
+        .process_group(0)
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LC_ALL", "C.UTF-8")
@@ -257,9 +283,7 @@ fn command<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) ->
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Its first process reads EOF and ends, and the kernel kills the rest; `unshare` ends last.
-        self.stdin.take();
-        let _ = self.unshare.wait();
+        self.end();
     }
 }
 

@@ -1,0 +1,200 @@
+//! The demo, act by act.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::lab::{
+    Binaries, CONFIG, Differences, Doing, Dump, Imap, LabError, Machine, Result, Site, User, available, mail,
+};
+
+use super::Stage;
+use super::options::Options;
+use super::paper::{Paper, size};
+use super::timeline::Timeline;
+
+/// Plays it all; true when the new server showed exactly what the old one had shown.
+pub(super) fn play(options: &Options, stage: &Stage, paper: &Paper) -> Result<bool> {
+    let root = available().map_err(LabError::Setup)?;
+    let binaries = Binaries::find()?;
+    let own = options.mbox.as_deref().map(own_mail).transpose()?;
+
+    paper.title("A private machine");
+    let begun = Instant::now();
+    let machine = stage.set(Machine::start(&root, &binaries)?);
+    machine.install_site(options.site)?;
+    let user = settle_user(&machine, options, own)?;
+    let dovecot = machine.start_dovecot()?;
+    paper.fact("up after", &format!("{} ms", begun.elapsed().as_millis()));
+    paper.fact("mail server", &site(&machine, options.site)?);
+    paper.fact("user", &format!("{}, mail in {}", user.name, user.spool()));
+
+    paper.title("The old server shows");
+    let before = look(&machine, &user)?;
+    describe(&before, paper)?;
+    drop(dovecot);
+
+    paper.title("mailready comes in");
+    machine.install_mailready(options.site)?;
+    let agent = machine.start_agent(CONFIG)?;
+    let _dovecot = machine.start_dovecot()?;
+    paper.fact("PAM", "one line: account optional pam_mailready.so");
+    paper.fact(
+        "Dovecot",
+        "conf.d/99-mailready.conf and a post-login script, where a session waits for its mail",
+    );
+    paper.fact("agent", "started; allowed to convert everybody");
+
+    paper.title("One login");
+    let (timeline, session) = Timeline::record(&machine, &user, &agent.log)?;
+    timeline.tell(paper);
+    session.logout()?;
+
+    paper.title("The new server shows");
+    let after = look(&machine, &user)?;
+    describe(&after, paper)?;
+
+    paper.title("On disk");
+    let converted = on_disk(&machine, &user, paper)?;
+
+    let differences = Differences::between(&before, &after);
+    let good = differences.is_empty() && converted;
+    if !converted {
+        paper.title("What the agent said");
+        paper.line(agent.log.tail().trim_end());
+    }
+    paper.verdict(good, &verdict(&before, &after, &differences, converted));
+    stage.clear();
+    next(paper);
+    Ok(good)
+}
+
+/// Opens an administrator's own mbox for reading, and sees that the copy and all comparisons fit into memory.
+fn own_mail(path: &Path) -> Result<File> {
+    let file = File::open(path).doing(|| format!("read {}", path.display()))?;
+    let about = file.metadata().doing(|| format!("look at {}", path.display()))?;
+    if !about.is_file() {
+        return Err(LabError::Setup(format!("{} is no file; the demo takes one mbox", path.display())));
+    }
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let available = available.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    // The mbox, its Maildir, and what IMAP and POP3 showed before and after are all held in memory.
+    let most = available.unwrap_or(1_000_000) * 1000 / 8;
+    if about.len() > most {
+        return Err(LabError::Setup(format!(
+            "{} has {}; with the free memory of this machine the demo takes up to {}",
+            path.display(),
+            size(about.len()),
+            size(most)
+        )));
+    }
+    Ok(file)
+}
+
+fn settle_user(machine: &Arc<Machine>, options: &Options, own: Option<File>) -> Result<User> {
+    let Some(mut own) = own else {
+        return machine.add_user("demo", "correct-horse", &mail::mbox(1, options.messages));
+    };
+    let user = machine.add_user("demo", "correct-horse", b"")?;
+    // The descriptor was opened for reading on the host: in here there is no way to the original.
+    machine
+        .inside(|| {
+            let mut spool = File::options().write(true).open(user.spool())?;
+            io::copy(&mut own, &mut spool)
+        })?
+        .doing(|| "copy your mbox into the machine")?;
+    Ok(user)
+}
+
+fn site(machine: &Machine, site: Site) -> Result<String> {
+    let version = machine.run("dovecot", ["--version"])?;
+    let version = version.split_whitespace().next().unwrap_or("?").to_owned();
+    Ok(match site {
+        Site::Debian => format!("Dovecot {version} as Debian configures it"),
+        Site::Small => format!("Dovecot {version} with a small configuration of its own"),
+    })
+}
+
+/// One session to make Dovecot write its numbers down, as it has on any server in use; then the look that counts.
+fn look(machine: &Machine, user: &User) -> Result<Dump> {
+    let mut session = Imap::login(machine, &user.name, &user.password)?;
+    session.ok("SELECT INBOX")?;
+    session.logout()?;
+    Dump::take(machine, user)
+}
+
+fn describe(dump: &Dump, paper: &Paper) -> Result<()> {
+    let inbox = dump.inbox()?;
+    let bytes: u64 = inbox.messages.iter().map(|message| message.size).sum();
+    let seen = inbox.messages.iter().filter(|message| message.flags.contains("\\Seen")).count();
+    paper.fact(
+        "IMAP, messages",
+        &format!("{} with {}, {seen} of them seen", inbox.messages.len(), size(bytes)),
+    );
+    paper.fact("IMAP, numbers", &format!("UIDVALIDITY {}, UIDNEXT {}", inbox.uidvalidity, inbox.uidnext));
+    paper.fact("POP3, messages", &format!("{}", dump.pop3.messages.len()));
+    Ok(())
+}
+
+/// Tells what stands where; true if there is a Maildir of ours.
+fn on_disk(machine: &Machine, user: &User, paper: &Paper) -> Result<bool> {
+    let maildir = format!("{}/Maildir", user.home());
+    let spool = user.spool();
+    let (marker, files, old, archived) = machine.inside(|| {
+        let count = |folder: &str| fs::read_dir(format!("{maildir}/{folder}")).map_or(0, Iterator::count);
+        let archived = fs::read_dir("/var/mail/.mailready").into_iter().flatten().flatten();
+        let archived: Vec<_> = archived
+            .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.metadata().ok()?.len())))
+            .filter(|(name, _)| name.ends_with(".0"))
+            .collect();
+        let marker = fs::exists(format!("{maildir}/mailready-marker")).unwrap_or(false);
+        (marker, count("cur") + count("new"), fs::read(&spool).unwrap_or_default(), archived)
+    })?;
+    if !marker {
+        paper.fact(
+            &spool,
+            &format!("{}, still the mail: this login was not converted", size(old.len() as u64)),
+        );
+        return Ok(false);
+    }
+    paper.fact(&maildir, &format!("{files} messages, the marker, the receipt"));
+    let first =
+        String::from_utf8_lossy(old.split(|&byte| byte == b'\n').next().unwrap_or_default()).into_owned();
+    paper.fact(&spool, &format!("a tombstone of {}:", size(old.len() as u64)));
+    paper.fact("", &format!("\"{first}\""));
+    for (name, length) in archived {
+        paper.fact("the original", &format!("/var/mail/.mailready/{name}, {}, kept", size(length)));
+    }
+    Ok(true)
+}
+
+fn verdict(before: &Dump, after: &Dump, differences: &Differences, converted: bool) -> String {
+    let count = |dump: &Dump| dump.folders.iter().map(|folder| folder.messages.len()).sum::<usize>();
+    let counts = format!("{} messages before, {} after", count(before), count(after));
+    if !converted {
+        return format!("NOT CONVERTED. {counts}; the mail is where it was.");
+    }
+    if !differences.is_empty() {
+        return format!("DIFFERENT. {counts}; {differences}");
+    }
+    let bytes: usize = before.folders.iter().flat_map(|f| &f.messages).map(|m| m.body.len()).sum();
+    format!(
+        "The same. {counts}; every number, flag, date and all {bytes} bytes of mail compared, by IMAP and by POP3: no difference."
+    )
+}
+
+fn next(paper: &Paper) {
+    paper.title("Next");
+    for (command, what) in [
+        ("packaging/demo MBOX", "the same with your own mail: copied, never written to"),
+        ("packaging/demo --site small", "another Dovecot configuration"),
+        ("tests/run", "every test, in private machines like this one"),
+        ("less README.md", "how to install, what to configure, how to undo"),
+    ] {
+        paper.fact(command, what);
+    }
+    paper.line("\nThe private machine has ended; nothing of it is left.");
+}
