@@ -14,7 +14,7 @@
 //! unloaded, and no panic leaves it. Everything that needs judgement (which services count, which users, which calls make up one
 //! login) is the agent's; the module forwards user, service and phase.
 //!
-//! Only [`entry`] and [`pam`] touch C.
+//! Only the modules `entry` and `pam` touch C.
 
 mod announcement;
 mod entry;
