@@ -4,7 +4,7 @@
 //! could fill, and whoever stops watching leaves nothing behind.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::sleep_until;
@@ -242,9 +242,31 @@ impl Conversions {
         self.queue().job(key).map(|(job, running)| (job.clone(), running))
     }
 
-    /// How the last attempt on a mailbox ended, if it was no success and is remembered.
-    pub fn last_outcome(&self, key: &MailboxKey) -> Option<Outcome> {
-        self.queue().last_outcome(key).cloned()
+    /// The attempt on a busy mailbox that waits for its time.
+    pub fn next_attempt(&self, key: &MailboxKey) -> Option<Job> {
+        self.queue().next_attempt(key).cloned()
+    }
+
+    /// How many jobs start before that of a mailbox; None if it does not wait for its turn.
+    pub fn ahead(&self, key: &MailboxKey) -> Option<usize> {
+        self.queue().ahead(key)
+    }
+
+    /// How the last attempt on a mailbox ended, if it was no success and is remembered; and how long the mailbox still rests.
+    pub fn last_outcome(&self, key: &MailboxKey) -> Option<(Outcome, Duration)> {
+        let queue = self.queue();
+        let (outcome, until) = queue.last_outcome(key)?;
+        Some((outcome.clone(), until.saturating_duration_since(Instant::now())))
+    }
+
+    /// All mailboxes that have a job, or a failure that is remembered; some of them may be named twice.
+    pub fn accounts(&self) -> Vec<SharedAccount> {
+        self.queue().accounts()
+    }
+
+    /// Whether the agent stops.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// All that happens from now on.

@@ -27,8 +27,7 @@ mod permits;
 
 pub use bind::{BindError, Bound, bind_packets, bind_stream};
 pub use connection::Connection;
-pub use permits::Permit;
-use permits::Permits;
+pub use permits::{Permit, Permits};
 
 /// Which socket a connection came by, and so what its peer may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -233,7 +233,7 @@ impl<J: Clone> Queue<J> {
     ) -> Option<Instant> {
         self.running.retain(|running| running != key);
         let job = self.jobs.remove(key)?;
-        let again = self.rests.note(key, outcome, now, self.limits.wait_limit)?;
+        let again = self.rests.note(&job.account, outcome, now, self.limits.wait_limit)?;
         self.insert(job.account, job.why, job.large, Stand::Later(again), make());
         Some(again)
     }
@@ -271,9 +271,25 @@ impl<J: Clone> Queue<J> {
         }
     }
 
-    /// How the last attempt on a mailbox ended, as far as that is remembered, if it was no success.
-    pub fn last_outcome(&self, key: &MailboxKey) -> Option<&Outcome> {
+    /// The attempt on a mailbox that waits for its time.
+    pub fn next_attempt(&self, key: &MailboxKey) -> Option<&J> {
+        self.jobs.get(key).filter(|job| matches!(job.stand, Stand::Later(_))).map(|job| &job.handle)
+    }
+
+    /// How the last attempt on a mailbox ended, as far as that is remembered, if it was no success; and when its rest is over.
+    pub fn last_outcome(&self, key: &MailboxKey) -> Option<(&Outcome, Instant)> {
         self.rests.last(key)
+    }
+
+    /// How many jobs start before that of a mailbox; None if it does not wait for a slot.
+    pub fn ahead(&self, key: &MailboxKey) -> Option<usize> {
+        let job = self.jobs.get(key).filter(|job| job.stand == Stand::Ready)?;
+        Some(self.ready.range(..job.rank()).count())
+    }
+
+    /// All mailboxes that have a job or rest; some of them may be named twice.
+    pub fn accounts(&self) -> Vec<SharedAccount> {
+        self.jobs.values().map(|job| &job.account).chain(self.rests.accounts()).cloned().collect()
     }
 
     /// Handles of the running jobs.

@@ -57,13 +57,6 @@ pub fn may_convert(
             mend,
         )));
     }
-    if !(users.min_uid..=users.max_uid).contains(&account.uid) {
-        let text = format!(
-            "uid {} is outside of users.min_uid..max_uid ({}..{})",
-            account.uid, users.min_uid, users.max_uid
-        );
-        return Err(Refusal::NotSelected(Reason::new("uid-range", text, "")));
-    }
     if let Some(hold) = holds.of(&account.name, now) {
         let said = if hold.why.is_empty() { String::new() } else { format!(": {}", hold.why) };
         let text = format!("held by {}{said}", hold.by);
@@ -71,6 +64,13 @@ pub fn may_convert(
     }
     if settings.hold.contains(&account.name) {
         return Err(Refusal::Held(listed_in(&users.hold)));
+    }
+    if !(users.min_uid..=users.max_uid).contains(&account.uid) {
+        let text = format!(
+            "uid {} is outside of users.min_uid..max_uid ({}..{})",
+            account.uid, users.min_uid, users.max_uid
+        );
+        return Err(Refusal::NotSelected(Reason::new("uid-range", text, "")));
     }
     if why == Why::Operator {
         return Ok(());

@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
-};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group};
 
@@ -95,7 +93,8 @@ pub fn bind_packets(path: &Path, trusted: bool) -> Result<Bound, BindError> {
     let mask = if trusted { Mode::from_bits_truncate(0o117) } else { Mode::from_bits_truncate(0o111) };
     let bound = bind_at(path, SockType::SeqPacket, mask)?;
     if trusted && let Some(group) = trusted_group() {
-        nix::unistd::chown(path, None, Some(group)).map_err(|errno| io_error(path, "giving it to its group", errno))?;
+        nix::unistd::chown(path, None, Some(group))
+            .map_err(|errno| io_error(path, "giving it to its group", errno))?;
     }
     Ok(bound)
 }
@@ -117,12 +116,13 @@ fn bind_at(path: &Path, kind: SockType, mask: Mode) -> Result<Bound, BindError> 
     make_folder(path)?;
     clear_the_way(path, kind, &address)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket =
-        socket(AddressFamily::Unix, kind, flags, None).map_err(|errno| io_error(path, "making a socket", errno))?;
+    let socket = socket(AddressFamily::Unix, kind, flags, None)
+        .map_err(|errno| io_error(path, "making a socket", errno))?;
     with_umask(mask, || bind(socket.as_raw_fd(), &address)).map_err(|errno| io_error(path, "bind", errno))?;
     let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
     listen(&socket, backlog).map_err(|errno| io_error(path, "listen", errno))?;
-    let dev_ino = dev_ino(path).map_err(|error| BindError::Io { path: path.to_owned(), what: "stat", error })?;
+    let dev_ino =
+        dev_ino(path).map_err(|error| BindError::Io { path: path.to_owned(), what: "stat", error })?;
     Ok(Bound { socket, file: Some(OwnFile { path: path.to_owned(), dev_ino }) })
 }
 
@@ -157,8 +157,8 @@ fn clear_the_way(path: &Path, kind: SockType, address: &UnixAddr) -> Result<(), 
         return Err(BindError::InTheWay(path.to_owned()));
     }
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let probe =
-        socket(AddressFamily::Unix, kind, flags, None).map_err(|errno| io_error(path, "making a socket", errno))?;
+    let probe = socket(AddressFamily::Unix, kind, flags, None)
+        .map_err(|errno| io_error(path, "making a socket", errno))?;
     match connect(probe.as_raw_fd(), address) {
         Err(Errno::ECONNREFUSED) => {}
         Err(Errno::ENOENT) => return Ok(()),
@@ -166,8 +166,11 @@ fn clear_the_way(path: &Path, kind: SockType, address: &UnixAddr) -> Result<(), 
         Ok(()) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => return Err(BindError::InUse(path.to_owned())),
         Err(errno) => return Err(io_error(path, "asking who listens there", errno)),
     }
-    fs::remove_file(path)
-        .map_err(|error| BindError::Io { path: path.to_owned(), what: "removing the socket of an agent that is gone", error })
+    fs::remove_file(path).map_err(|error| BindError::Io {
+        path: path.to_owned(),
+        what: "removing the socket of an agent that is gone",
+        error,
+    })
 }
 
 fn dev_ino(path: &Path) -> io::Result<(u64, u64)> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts the permits that are out.
 #[derive(Clone, Debug)]
-pub(super) struct Permits(Arc<Inner>);
+pub struct Permits(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -28,12 +28,13 @@ pub struct Permit {
 }
 
 impl Permits {
-    pub(super) fn new(all: usize, each: usize) -> Self {
+    /// `all` together, `each` a uid.
+    pub fn new(all: usize, each: usize) -> Self {
         Self(Arc::new(Inner { all, each, out: Mutex::default() }))
     }
 
-    /// None: this uid, or all together, have as many as they may.
-    pub(super) fn take(&self, uid: u32) -> Option<Permit> {
+    /// A permit for this uid; None: this uid, or all together, have as many as they may.
+    pub fn take(&self, uid: u32) -> Option<Permit> {
         let mut out = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
         if out.all >= self.0.all {
             return None;

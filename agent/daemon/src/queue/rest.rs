@@ -2,9 +2,10 @@
 //! each minute, and gets the known answer at once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::account::MailboxKey;
+use crate::account::{MailboxKey, SharedAccount};
 use crate::outcome::{Outcome, Reason};
 
 /// As many outcomes are remembered; beyond that, the rest that ends first is forgotten.
@@ -18,6 +19,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Debug)]
 struct Rest {
+    account: SharedAccount,
     outcome: Outcome,
     until: Instant,
     length: Duration,
@@ -35,9 +37,13 @@ impl Rests {
         self.0.get(key).filter(|rest| now < rest.until).map(|rest| &rest.outcome)
     }
 
-    /// The last outcome, whether its rest is over or not.
-    pub(super) fn last(&self, key: &MailboxKey) -> Option<&Outcome> {
-        self.0.get(key).map(|rest| &rest.outcome)
+    /// The last outcome, whether its rest is over or not, and when it is over.
+    pub(super) fn last(&self, key: &MailboxKey) -> Option<(&Outcome, Instant)> {
+        self.0.get(key).map(|rest| (&rest.outcome, rest.until))
+    }
+
+    pub(super) fn accounts(&self) -> impl Iterator<Item = &SharedAccount> {
+        self.0.values().map(|rest| &rest.account)
     }
 
     pub(super) fn end(&mut self, of: Option<&MailboxKey>) {
@@ -50,12 +56,13 @@ impl Rests {
     /// Takes note of an outcome. Returns when the queue is to try again by itself.
     pub(super) fn note(
         &mut self,
-        key: &MailboxKey,
+        account: &SharedAccount,
         outcome: &Outcome,
         now: Instant,
         wait_limit: Duration,
     ) -> Option<Instant> {
-        let before = self.0.remove(key);
+        let key = account.key();
+        let before = self.0.remove(&key);
         let (first, longest) = match outcome {
             Outcome::Converted { .. } | Outcome::Already { .. } | Outcome::Stopped => return None,
             Outcome::Busy(_) => (FIRST_BUSY, LONGEST_BUSY),
@@ -73,7 +80,7 @@ impl Rests {
         let until = now + length;
         let again = (busy_since.is_some() && !given_up).then_some(until);
         self.make_room();
-        self.0.insert(key.clone(), Rest { outcome, until, length, busy_since });
+        self.0.insert(key, Rest { account: Arc::clone(account), outcome, until, length, busy_since });
         again
     }
 

@@ -64,6 +64,7 @@ fn one_mailbox_has_one_job_and_an_arrival_raises_it_in_place() {
     add(&mut queue, now, 1, Why::Background, 1);
     add(&mut queue, now, 2, Why::Background, 1);
     assert_eq!(add(&mut queue, now, 2, Why::Arrival, 1), Submitted::Joined(2));
+    assert_eq!((queue.ahead(&account(1).key()), queue.ahead(&account(2).key())), (Some(1), Some(0)));
     assert_eq!(start(&mut queue, now), Some(2), "promoted before the older one");
     assert_eq!(add(&mut queue, now, 2, Why::Arrival, 1), Submitted::Joined(2), "also while it runs");
     assert_eq!(start(&mut queue, now), Some(1));
@@ -126,7 +127,7 @@ fn a_blocked_mailbox_rests_until_its_time_or_an_operators_word() {
     let later = now + Duration::from_secs(59);
     assert_eq!(add(&mut queue, later, 1, Why::Arrival, 1), Submitted::Resting(blocked()), "twice as long");
     let later = now + Duration::from_secs(60);
-    assert_eq!(queue.last_outcome(&account(1).key()), Some(&blocked()));
+    assert_eq!(queue.last_outcome(&account(1).key()), Some((&blocked(), later)));
     assert_eq!(add(&mut queue, later, 1, Why::Arrival, 1), Submitted::Queued(1));
     start(&mut queue, later);
     end(&mut queue, later, 1, &converted());
@@ -142,6 +143,7 @@ fn a_busy_mailbox_is_tried_again_by_itself_until_the_wait_limit() {
     while let Some(again) = end(&mut queue, now, 1, &busy()) {
         assert_eq!(queue.due(), Some(again));
         assert_eq!(queue.job(&account(1).key()), None, "nobody waits for a job that waits for its time");
+        assert_eq!(queue.next_attempt(&account(1).key()), Some(&1001));
         assert_eq!(start(&mut queue, again - Duration::from_millis(1)), None);
         assert_eq!(start(&mut queue, again), Some(1001), "a job with a handle of its own");
         now = again;
