@@ -53,6 +53,12 @@ fn check(file: Option<&Path>) -> Result<(), Failure> {
     }
     let folders = config.mail.folders.as_ref().map(|f| format!(" and {f}")).unwrap_or_default();
     terminal::say(&format!("  from {}{folders} to {}", config.mail.inbox, config.mail.maildir));
+    for key in &config.not_in_use_yet {
+        terminal::say(&format!(
+            "  {} is set and not in use yet: this version does nothing with it",
+            key.full_name()
+        ));
+    }
     Ok(())
 }
 

@@ -84,3 +84,31 @@ fn the_readme_names_every_command_and_every_exit_code() {
         assert!(readme.contains(&format!("| {} |", *exit as u8)), "exit code {}", *exit as u8);
     }
 }
+
+#[test]
+fn check_config_tells_what_a_configuration_does_and_what_it_does_not_do_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, allow) = (dir.path().join("m.toml"), dir.path().join("allow"));
+    std::fs::write(&allow, "ann\nbob\n").unwrap();
+    let text = format!(
+        "[users]\nconvert = \"listed\"\nallow = {:?}\nhold = \"/nonexistent\"\n[keep]\noriginal_days = 5\n",
+        allow.to_str().unwrap()
+    );
+    std::fs::write(&file, text).unwrap();
+    let output = mailready(&["check-config", file.to_str().unwrap()]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = format!(
+        "{}: ok\n  arrivals convert the 2 users in {}\n  from /var/mail/%u and %h/mail to %h/Maildir\n  \
+         keep.original_days is set and not in use yet: this version does nothing with it\n",
+        file.display(),
+        allow.display()
+    );
+    assert_eq!((output.status.code(), said), (Some(0), expected));
+
+    std::fs::write(&allow, "ann\nbob smith\n").unwrap();
+    let output = mailready(&["check-config", file.to_str().unwrap()]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected =
+        format!("mailready: {}:2: not a user name (one a line, # begins a comment)\n", allow.display());
+    assert_eq!((output.status.code(), said), (Some(78), expected));
+}

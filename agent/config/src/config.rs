@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Template, Window};
+use crate::{Key, Template, Window};
 
 /// All of mailready.toml.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub radius: Radius,
     /// How long originals stay.
     pub keep: Keep,
+    /// Keys that a file sets and this version does nothing with yet, to be told to whoever set them.
+    pub not_in_use_yet: Vec<&'static Key>,
 }
 
 /// `[users]`

@@ -30,6 +30,13 @@ impl Key {
     pub fn full_name(&self) -> String {
         format!("{}.{}", self.section, self.name)
     }
+
+    /// Whether this version takes the key and does nothing with it yet. To set it is no error, since a configuration is
+    /// written once for all versions of a site; to be silent about it would be a promise.
+    #[must_use]
+    pub fn is_not_in_use_yet(&self) -> bool {
+        NOT_IN_USE_YET.contains(&(self.section, self.name))
+    }
 }
 
 /// The sections, in the order of the manual and of the example file.
@@ -142,7 +149,7 @@ pub const KEYS: &[Key] = &[
         "folders",
         r#""%h/mail""#,
         "The folder with the user's further mbox files; \"\" if there is only the inbox.",
-        "",
+        "Folders are not converted yet: a user who has any is reported as blocked.",
     ),
     key("mail", "maildir", r#""%h/Maildir""#, "Where the user's Maildir will be.", "It must not exist yet."),
     key(
@@ -185,7 +192,7 @@ pub const KEYS: &[Key] = &[
         "single_host",
         "false",
         "true: only this host reads and delivers the mail, although it lies on a network file system.",
-        "Locks and leases of another host are not seen here, so network file systems are refused without it.",
+        "The locks and leases of another host are not seen here.",
     ),
     key(
         "site",
@@ -309,6 +316,21 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
+/// What the keys are for comes with later versions.
+const NOT_IN_USE_YET: &[(&str, &str)] = &[
+    ("users", "first"),
+    ("mail", "layout"),
+    ("mail", "single_host"),
+    ("site", "deliverers"),
+    ("background", "mode"),
+    ("background", "window"),
+    ("background", "chunk"),
+    ("background", "max_failures"),
+    ("radius", "listen"),
+    ("radius", "clients"),
+    ("keep", "original_days"),
+];
+
 /// The shipped example: every key with its default, commented out, with meaning and reason.
 #[must_use]
 pub fn example() -> String {
@@ -323,6 +345,9 @@ pub fn example() -> String {
             text.push_str(&format!("\n# {}\n", key.meaning));
             if !key.reason.is_empty() {
                 text.push_str(&format!("# ({})\n", key.reason));
+            }
+            if key.is_not_in_use_yet() {
+                text.push_str("# Not in use yet.\n");
             }
             text.push_str(&format!("#{} = {}\n", key.name, key.default));
         }

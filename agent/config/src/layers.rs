@@ -116,6 +116,11 @@ impl Layers {
         self.problems.push(Problem { file: file.to_owned(), line: Some(line), wrong });
     }
 
+    /// The keys that some file sets, in the order of the table.
+    pub(crate) fn set_by_files(&self) -> impl Iterator<Item = &'static Key> {
+        KEYS.iter().filter(|key| self.get(key.section, key.name).is_some_and(|l| l.place.line.is_some()))
+    }
+
     /// The value of a key of the table.
     pub(crate) fn get(&self, section: &'static str, name: &'static str) -> Option<&Located> {
         self.values.get(&(section, name))

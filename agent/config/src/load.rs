@@ -160,7 +160,20 @@ fn build(layers: &Layers, problems: &mut Vec<Problem>) -> Option<Config> {
         clients: r.path("clients"),
     };
     let keep = Keep { original_days: reader.at("keep").number("original_days", 0, 36_500) };
-    Some(Config { users, agent, mail: mail?, site, arrival, sessions, background, names, radius, keep })
+    let not_in_use_yet = layers.set_by_files().filter(|key| key.is_not_in_use_yet()).collect();
+    Some(Config {
+        not_in_use_yet,
+        users,
+        agent,
+        mail: mail?,
+        site,
+        arrival,
+        sessions,
+        background,
+        names,
+        radius,
+        keep,
+    })
 }
 
 fn mail(r: &mut Reader<'_>) -> Option<Mail> {
@@ -241,7 +254,10 @@ mod tests {
             .lines()
             .map(|l| l.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(l).to_owned() + "\n")
             .collect();
-        assert_eq!(parse(&bare).unwrap(), parse("").unwrap());
+        let mut all_set = parse(&bare).unwrap();
+        assert_eq!(all_set.not_in_use_yet.len(), KEYS.iter().filter(|key| key.is_not_in_use_yet()).count());
+        all_set.not_in_use_yet.clear();
+        assert_eq!(all_set, parse("").unwrap());
         assert_eq!(parse(&example()).unwrap(), parse("").unwrap());
     }
 

@@ -26,6 +26,9 @@ pub(crate) fn page() -> String {
             if !key.reason.is_empty() {
                 page.more(key.reason);
             }
+            if key.is_not_in_use_yet() {
+                page.more("Not in use yet: this version takes the key and does nothing with it.");
+            }
         }
     }
     page.heading("TEMPLATES");
