@@ -104,7 +104,9 @@ pub fn ready(spec: &Spec, world: &World, plan: Plan, step: Step) -> Ready {
         Step::Seal if spec.keeps(Guard::LeaseUnbroken) && world.hold.broken => Ready::BackOff,
         Step::Commit if world.home.now().stage.is_none() => Ready::GiveUp,
         Step::Commit if spec.keeps(Guard::NoReplace) && world.home.now().maildir.is_some() => Ready::GiveUp,
-        Step::SetAside if world.spool.now().entry(0).is_none() || world.spool.now().place.is_none() => Ready::Wait,
+        Step::SetAside if world.spool.now().entry(0).is_none() || world.spool.now().place.is_none() => {
+            Ready::Wait
+        }
         _ => Ready::Go,
     }
 }

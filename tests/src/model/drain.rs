@@ -5,7 +5,7 @@
 use super::files::{Dir, Drain, Home, Ino, Item, MailFile};
 use super::spec::{Guard, Spec};
 use super::step::Step;
-use super::world::{Deliverer, Plan, World};
+use super::world::{Deliverer, Plan, Unsynced, World};
 
 /// A part of a drain step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,12 +72,11 @@ pub fn actions(spec: &Spec, world: &World, out: &mut Vec<DrainAct>) {
 
 fn by_agent(spec: &Spec, world: &World, out: &mut Vec<DrainAct>) {
     let spool = world.spool.now();
-    if world.agent.unsynced {
-        // One thing at a time: a rename is made durable before anything builds on it.
-        out.push(DrainAct::SyncRotate);
-        if spec.keeps(Guard::RotateSync) {
-            return;
-        }
+    match world.agent.unsynced {
+        // One thing at a time: a change is made durable before anything builds on it.
+        Some(Unsynced::Rotate) if spec.keeps(Guard::RotateSync) => return out.push(DrainAct::SyncRotate),
+        Some(Unsynced::Forget) if spec.keeps(Guard::ForgetSync) => return out.push(DrainAct::SyncForget),
+        Some(_) | None => {}
     }
     let fresh = spool.present().find(|(n, ino)| *n > 0 && world.file(*ino).is_bare_tombstone());
     let place_is_clean = world.at_place().is_some_and(MailFile::is_bare_tombstone);
@@ -96,9 +95,6 @@ fn by_agent(spec: &Spec, world: &World, out: &mut Vec<DrainAct>) {
         if can_forget(spec, world, n, ino) {
             out.push(DrainAct::Forget(n));
         }
-    }
-    if !world.spool.is_synced() && spec.keeps(Guard::ForgetSync) {
-        out.push(DrainAct::SyncForget);
     }
 }
 
@@ -123,7 +119,9 @@ fn can_forget(spec: &Spec, world: &World, n: u8, ino: Ino) -> bool {
 
 fn by_worker(spec: &Spec, world: &World, out: &mut Vec<DrainAct>) {
     let home = world.home.now();
-    for (n, ino) in world.spool.now().present() {
+    let told = world.worker.orphan.is_none();
+    let unsynced = world.agent.unsynced == Some(Unsynced::Rotate) && spec.keeps(Guard::RotateSync);
+    for (n, ino) in world.spool.now().present().filter(|_| !unsynced) {
         let file = world.file(ino);
         let waiting = home.drains.iter().any(|drain| drain.entry == n && !drain.mails.is_empty());
         let open = world.opened_by_others(ino) && spec.keeps(Guard::ExtractLease);
@@ -141,8 +139,8 @@ fn by_worker(spec: &Spec, world: &World, out: &mut Vec<DrainAct>) {
             out.push(DrainAct::Deliver(drain.entry));
         }
         let gone = world.spool.now().entry(drain.entry).is_none();
-        let durably = world.spool.is_synced() || !spec.keeps(Guard::ForgetSync);
-        if gone && durably && drain.published && drain.mails.is_empty() {
+        let durably = world.agent.unsynced.is_none() || !spec.keeps(Guard::ForgetSync);
+        if told && gone && durably && drain.published && drain.mails.is_empty() {
             out.push(DrainAct::Clear(drain.entry));
         }
     }
@@ -180,23 +178,29 @@ pub fn take(spec: &Spec, world: &mut World, act: DrainAct) {
                 spool.place = spool.entry(n);
                 spool.set_entry(n, full);
             });
-            world.agent.unsynced = true;
+            world.agent.unsynced = Some(Unsynced::Rotate);
         }
         DrainAct::SyncRotate | DrainAct::SyncForget => {
             world.spool.sync();
-            world.agent.unsynced = false;
+            world.agent.unsynced = None;
         }
         DrainAct::Extract(n) => extract(spec, world, n),
         DrainAct::Extracted(n) => {
             world.home.change(|home| {
                 home.drains.retain(|drain| drain.entry != n || !drain.published);
-                home.drains.iter_mut().filter(|drain| drain.entry == n).for_each(|drain| drain.published = true);
+                home.drains
+                    .iter_mut()
+                    .filter(|drain| drain.entry == n)
+                    .for_each(|drain| drain.published = true);
             });
             world.home.sync();
         }
         DrainAct::Deliver(n) => world.home.change(|home| deliver(home, n)),
         DrainAct::Delivered => world.home.sync(),
-        DrainAct::Forget(n) => world.spool.change(|spool| spool.set_entry(n, None)),
+        DrainAct::Forget(n) => {
+            world.spool.change(|spool| spool.set_entry(n, None));
+            world.agent.unsynced = Some(Unsynced::Forget);
+        }
         DrainAct::Clear(n) => world.home.change(|home| home.drains.retain(|drain| drain.entry != n)),
     }
 }
@@ -228,7 +232,9 @@ fn extract(spec: &Spec, world: &mut World, n: u8) {
         None if spec.keeps(Guard::Match) => {
             let mut known = receipt;
             if spec.keeps(Guard::MatchDrained) {
-                known.extend(home.drains.iter().filter(|drain| drain.published).flat_map(|drain| &drain.known));
+                known.extend(
+                    home.drains.iter().filter(|drain| drain.published).flat_map(|drain| &drain.known),
+                );
             }
             matched(spec, &known, &file.items, &mut again)
         }

@@ -142,7 +142,7 @@ impl Spec {
         if world.left.lease_breaks > 0 && world.hold.lease && world.hold.ino.is_some_and(waited_for) {
             out.push(Action::BreakLease);
         }
-        if world.left.vanish > 0 && world.at_place().is_some_and(|file| file.is_bare_tombstone()) {
+        if world.left.vanish > 0 && removable_tombstone(world) {
             out.push(Action::Vanish);
         }
     }
@@ -207,18 +207,28 @@ impl Spec {
     }
 }
 
+/// Whoever removes it while somebody is about to append to it destroys that mail, not we.
+fn removable_tombstone(world: &World) -> bool {
+    world.spool.now().place.is_some_and(|ino| {
+        let unused = !world.opened_by_others(ino) && !world.deliverers.contains(&Deliverer::Opening(ino));
+        unused && world.file(ino).is_bare_tombstone()
+    })
+}
+
 /// The agent's memory is gone; the worker goes on until it reads EOF, and the locks live as long as it does.
 fn kill_agent(world: &mut World) {
     world.left.kills -= 1;
     world.agent.alive = false;
     world.agent.gate = false;
-    world.agent.unsynced = false;
     if world.worker.alive {
         world.worker.alive = false;
-        world.worker.orphan = Some(world.at);
+        // While the agent syncs, the worker has been told nothing yet.
+        let told = world.agent.unsynced.is_none();
+        world.worker.orphan = Some(if told { world.at } else { At::start(Plan::Idle) });
     } else if world.worker.orphan.is_none() {
         world.hold = super::world::Hold::default();
     }
+    world.agent.unsynced = None;
     world.at = At::start(Plan::Recover);
 }
 
@@ -239,7 +249,7 @@ fn power_cut(world: &mut World, spool: u8, home: u8) {
     world.left.power_cuts -= 1;
     world.agent.alive = false;
     world.agent.gate = false;
-    world.agent.unsynced = false;
+    world.agent.unsynced = None;
     world.at = At::start(Plan::Recover);
     end_of_worker(world);
     if matches!(world.dotlock, Some(Dotlock::Deliverer(_))) {

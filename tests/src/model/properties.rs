@@ -69,7 +69,8 @@ fn all_served(spec: &Spec, world: &World) -> bool {
     if !at_rest(spec, world) {
         return true;
     }
-    let mut acked: Vec<u8> = (0..16).filter(|msg| world.acked & (1 << msg) != 0).map(|m| spec.bytes(m)).collect();
+    let mut acked: Vec<u8> =
+        (0..16).filter(|msg| world.acked & (1 << msg) != 0).map(|m| spec.bytes(m)).collect();
     let mut served: Vec<u8> = served(world).iter().map(|item| spec.bytes(item.msg)).collect();
     acked.sort_unstable();
     served.sort_unstable();

@@ -15,10 +15,12 @@ pub fn ready(spec: &Spec, world: &World) -> bool {
 /// Looks, and decides what is left to do.
 pub fn take(spec: &Spec, world: &mut World) {
     world.let_go();
-    world.agent.unsynced = false;
+    world.agent.unsynced = None;
     world.worker.alive = true;
     world.worker.look.clear();
     world.worker.taken.clear();
+    // An extraction that was not published may be incomplete: it is made again.
+    world.home.change(|home| home.drains.retain(|drain| drain.published));
     if spec.keeps(Guard::RecoverySync) {
         world.spool.sync();
         world.home.sync();
@@ -33,7 +35,9 @@ fn look(spec: &Spec, world: &World) -> At {
         Record::Begun if world.home.now().marked() => {
             At::start(if set_aside(world) { Plan::Finish } else { Plan::Forward })
         }
-        Record::Begun if spec.keeps(Guard::KeepStrays) && has_strays(world) => convert::at_gate(spec, Plan::Convert),
+        Record::Begun if spec.keeps(Guard::KeepStrays) && has_strays(world) => {
+            convert::at_gate(spec, Plan::Convert)
+        }
         Record::Begun => At::start(Plan::Abort),
     }
 }

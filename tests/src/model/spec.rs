@@ -164,6 +164,8 @@ pub struct Spec {
     pub name: &'static str,
     /// Messages in the mbox at the beginning.
     pub old: u8,
+    /// Begins after the conversion.
+    pub converted: bool,
     /// The deliverers; each brings one message.
     pub deliverers: Vec<Delivery>,
     /// The first deliverer's message has the same bytes as message 0, the second's as the first's.
@@ -187,11 +189,17 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The same, converted already.
+    pub fn quiet_maildir(name: &'static str, old: u8) -> Spec {
+        Spec { converted: true, ..Spec::quiet(name, old) }
+    }
+
     /// A quiet mailbox with `old` messages.
     pub fn quiet(name: &'static str, old: u8) -> Spec {
         Spec {
             name,
             old,
+            converted: false,
             deliverers: Vec::new(),
             twins: false,
             logins: 0,

@@ -1,6 +1,6 @@
 //! The state of everything: disks, locks, the two processes, the actors around them.
 
-use super::files::{Home, Ino, Item, Journal, MailFile, Spool};
+use super::files::{Dir, Drain, Home, Ino, Item, Journal, MailFile, Spool};
 use super::spec::Spec;
 use super::step::Who;
 
@@ -76,6 +76,15 @@ pub struct Hold {
     pub broken: bool,
 }
 
+/// A change of the archive folder on which nothing may be built before it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unsynced {
+    /// An exchange.
+    Rotate,
+    /// An unlinked entry.
+    Forget,
+}
+
 /// The agent: what it has in memory is gone when it dies.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Agent {
@@ -83,8 +92,8 @@ pub struct Agent {
     pub alive: bool,
     /// The gate is closed: logins get no answer.
     pub gate: bool,
-    /// A rename in the archive folder that has not been synced.
-    pub unsynced: bool,
+    /// What it has changed in the archive folder and not synced yet.
+    pub unsynced: Option<Unsynced>,
     /// The version of the server's index at the last look.
     pub index_seen: u8,
 }
@@ -245,16 +254,22 @@ impl World {
     /// The mailbox of a scenario before anybody has done anything.
     pub fn new(spec: &Spec) -> World {
         let items: Vec<Item> = (0..spec.old).map(Item::new).collect();
-        World {
-            files: vec![MailFile::mbox(items)],
+        let mut world = World {
+            files: vec![MailFile::mbox(items.clone())],
             spool: Journal::new(Spool { place: Some(0), entries: Vec::new() }),
             home: Journal::new(Home::default()),
             record: Record::None,
             map: false,
             dotlock: None,
             hold: Hold::default(),
-            agent: Agent { alive: true, gate: false, unsynced: false, index_seen: 0 },
-            worker: Worker { alive: true, orphan: None, look: Vec::new(), taken: Vec::new(), index_locked: false },
+            agent: Agent { alive: true, gate: false, unsynced: None, index_seen: 0 },
+            worker: Worker {
+                alive: true,
+                orphan: None,
+                look: Vec::new(),
+                taken: Vec::new(),
+                index_locked: false,
+            },
             at: At::start(Plan::Convert),
             deliverers: vec![Deliverer::Idle; spec.deliverers.len()],
             session: Session::Out,
@@ -271,7 +286,25 @@ impl World {
             acked: (1 << spec.old) - 1,
             flag_acked: false,
             seen: Seen::default(),
+        };
+        if spec.converted {
+            world.convert_quietly(items);
         }
+        world
+    }
+
+    /// The state after a conversion that nobody disturbed and the first drain of entry 0, which held nothing new.
+    fn convert_quietly(&mut self, items: Vec<Item>) {
+        let to = u8::try_from(items.len()).unwrap_or(u8::MAX);
+        let tombstone = self.create(MailFile::new_tombstone(false));
+        let position =
+            Drain { entry: 0, to, published: true, mails: Vec::new(), known: Vec::new(), dirty: false };
+        let maildir = Dir { marker: Some(items.clone()), ..Dir::stage(&items, false) };
+        self.spool = Journal::new(Spool { place: Some(tombstone), entries: vec![Some(0)] });
+        self.home = Journal::new(Home { maildir: Some(maildir), drains: vec![position], ..Home::default() });
+        self.record = Record::Converted;
+        self.map = true;
+        self.at = At::start(Plan::Drain);
     }
 
     /// The file at the path.
