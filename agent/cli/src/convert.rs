@@ -67,6 +67,8 @@ fn line(answer: &Converted) -> String {
     };
     match answer.text.as_str() {
         "" => format!("{}: {word}", answer.user),
+        // "held: held by root" says it twice.
+        text if text.starts_with(word) => format!("{}: {text}", answer.user),
         text => format!("{}: {word}: {text}", answer.user),
     }
 }

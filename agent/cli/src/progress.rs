@@ -35,8 +35,10 @@ impl Bars {
             }
             return;
         }
-        let Some(bar) = self.bar(user, known == Some(State::Waiting)) else { return };
-        if let Some(total) = details.bytes_total {
+        // A bar of length zero would be drawn full.
+        let total = details.bytes_total.unwrap_or(0).max(1);
+        let Some(bar) = self.bar(user, known == Some(State::Waiting), total) else { return };
+        if details.bytes_total.is_some() {
             bar.set_length(total);
         }
         if let Some(bytes) = details.bytes {
@@ -46,13 +48,13 @@ impl Bars {
     }
 
     /// The user's bar; one that only waits for its turn gets none of its own, but keeps the one it has.
-    fn bar(&mut self, user: &str, is_waiting: bool) -> Option<&ProgressBar> {
+    fn bar(&mut self, user: &str, is_waiting: bool, total: u64) -> Option<&ProgressBar> {
         if !self.bars.contains_key(user) {
             let screen = self.screen.as_ref()?;
             if is_waiting || self.bars.len() >= MOST_BARS {
                 return None;
             }
-            let bar = screen.add(ProgressBar::new(0).with_style(style()));
+            let bar = screen.add(ProgressBar::new(total).with_style(style()));
             bar.set_prefix(terminal::shown(user));
             self.bars.insert(user.to_owned(), bar);
         }
