@@ -14,6 +14,7 @@ use crate::known_mail::KnownMail;
 use crate::marker::Marker;
 use crate::meta::{Folder, Meta};
 use crate::names::{Namer, now};
+use crate::rules::LocalTime;
 use crate::split::{Head, Splitter};
 use crate::stage::{file_name, length_of};
 use crate::tombstone::{self, TOMBSTONE_LEN};
@@ -172,6 +173,7 @@ impl Job<'_> {
         // Keywords and UIDs of new mail are what whoever sent it says: they do not count.
         let mut mailbox = Folder::new(&Known::default());
         let mut meta = Meta::default();
+        let mut local = LocalTime::new(&self.rules.zone);
         let (mut sequence, mut name) = (0, String::new());
         while let Some(Head { stamp, .. }) = split.next_whatever()? {
             // Only at the beginning of a file can a message be the pseudo message; behind a tombstone it is somebody's mail.
@@ -190,7 +192,7 @@ impl Job<'_> {
             }
             namer.base(&mut name, sequence, measure.size, measure.virtual_size);
             let flags: String = meta.flags.letters().collect();
-            let date = stamp.map_or(arrived, |stamp| stamp.unix_seconds(&self.rules.zone));
+            let date = stamp.map_or(arrived, |stamp| stamp.unix_seconds(&mut local));
             let file = content.store(self.drain, &file_name(&name, false, &flags), date)?;
             self.syncer.take(file)?;
             self.messages += 1;

@@ -5,7 +5,7 @@
 //! a zone's minutes count as seconds; and a date that does not exist makes the line no separator if the zone is written and
 //! is normalised as `mktime` does if it is not.
 
-use crate::rules::Zone;
+use crate::rules::LocalTime;
 
 /// Date and time as a From_ line says it, not yet moved to UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +23,14 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     /// INTERNALDATE in unix seconds; what cannot be represented is 0, as in Dovecot.
-    pub(crate) fn unix_seconds(&self, zone: &Zone) -> i64 {
+    pub(crate) fn unix_seconds(&self, local: &mut LocalTime<'_>) -> i64 {
         match self.zone_seconds {
             // -1 is mktime's word for failure, and Dovecot cannot tell it from one second before 1970.
             Some(east) => match self.civil_seconds() - east {
                 -1 => 0,
                 t => t,
             },
-            None => zone.local_to_unix(self.civil_seconds()).unwrap_or(0),
+            None => local.unix_of(self.civil_seconds()).unwrap_or(0),
         }
     }
 
@@ -269,9 +269,10 @@ impl Scan<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Zone;
 
     fn at(line: &str) -> Option<i64> {
-        parse(line.as_bytes()).map(|s| s.unix_seconds(&Zone::utc()))
+        parse(line.as_bytes()).map(|s| s.unix_seconds(&mut LocalTime::new(&Zone::utc())))
     }
 
     #[test]

@@ -220,8 +220,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What clients see, what was told, and what is left behind the header; `input` comes in pieces cut at `cuts`.
-    fn run(input: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<(Hidden, Vec<u8>)>, Vec<u8>) {
+    /// What clients see, what was told, and what is left behind the header.
+    type Ran = (Vec<u8>, Vec<(Hidden, Vec<u8>)>, Vec<u8>);
+
+    /// `input` comes in pieces cut at `cuts`.
+    fn run(input: &[u8], cuts: &[usize]) -> Ran {
         let mut filter = HeaderFilter::default();
         filter.reset();
         let (mut out, mut told) = (Vec::new(), Vec::new());

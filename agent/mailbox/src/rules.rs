@@ -61,20 +61,49 @@ impl Zone {
             }
         })
     }
+}
 
-    /// `mktime`: local civil time, given as seconds since 1970 by the local clock, to unix seconds.
-    ///
-    /// An hour that comes twice is the later one, an hour that is skipped lies as far behind the gap as it would lie in it. The C
-    /// library decides the former by what it was asked before; no rule can follow that.
-    pub(crate) fn local_to_unix(&self, local: i64) -> Option<i64> {
+/// `mktime` of the C library, in the order in which a server asks it.
+///
+/// The order matters for one hour a year: of an hour that comes twice, the library takes the one whose offset it used last, because
+/// it starts looking there. So mail before it decides how the mail in it is dated, and dates have to be asked for in the mbox's order.
+#[derive(Debug)]
+pub(crate) struct LocalTime<'z> {
+    zone: &'z TimeZone,
+    last_offset: i64,
+}
+
+impl<'z> LocalTime<'z> {
+    /// As in a process that has just started.
+    pub(crate) fn new(zone: &'z Zone) -> Self {
+        Self::after(zone, 0)
+    }
+
+    /// As in a process that has used this offset last.
+    pub(crate) fn after(zone: &'z Zone, last_offset: i64) -> Self {
+        LocalTime { zone: &zone.0, last_offset }
+    }
+
+    /// The offset used last, in seconds east of UTC.
+    pub(crate) fn last_offset(&self) -> i64 {
+        self.last_offset
+    }
+
+    /// Local civil time, given as seconds since 1970 by the local clock, to unix seconds. An hour that is skipped lies as far
+    /// behind the gap as it would lie in it.
+    pub(crate) fn unix_of(&mut self, local: i64) -> Option<i64> {
         let civil =
             DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(SignedDuration::from_secs(local)).ok()?;
-        let offset = match self.0.to_ambiguous_timestamp(civil).offset() {
+        let offset = match self.zone.to_ambiguous_timestamp(civil).offset() {
             AmbiguousOffset::Unambiguous { offset } => offset,
             AmbiguousOffset::Gap { before, .. } => before,
-            AmbiguousOffset::Fold { after, .. } => after,
+            AmbiguousOffset::Fold { before, after } => {
+                let start = Timestamp::from_second(local - self.last_offset).ok()?;
+                if self.zone.to_offset(start) == before { before } else { after }
+            }
         };
-        let unix = local - i64::from(offset.seconds());
+        self.last_offset = i64::from(offset.seconds());
+        let unix = local - self.last_offset;
         Timestamp::from_second(unix).ok().map(|t| t.as_second()).filter(|t| *t != -1)
     }
 }
@@ -114,15 +143,31 @@ pub struct Known {
 mod tests {
     use super::*;
 
+    fn berlin() -> Zone {
+        Zone::named("CET-1CEST,M3.5.0,M10.5.0/3").unwrap()
+    }
+
     #[test]
     fn local_time_follows_the_zone_and_its_summer_time() {
-        let berlin = Zone::named("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
-        assert_eq!(berlin.local_to_unix(0), Some(-3600));
+        let berlin = berlin();
+        let mut local = LocalTime::new(&berlin);
+        assert_eq!(local.unix_of(0), Some(-3600));
         let july = 1_751_371_200; // 2025-07-01 12:00:00 as civil seconds
-        assert_eq!(berlin.local_to_unix(july), Some(july - 7200));
-        // 2025-03-30 02:30 does not exist, 2025-10-26 02:30 comes twice.
-        assert_eq!(berlin.local_to_unix(1_743_301_800), Some(1_743_301_800 - 3600));
-        assert_eq!(berlin.local_to_unix(1_761_445_800), Some(1_761_445_800 - 3600));
+        assert_eq!(local.unix_of(july), Some(july - 7200));
+        // 2025-03-30 02:30 does not exist.
+        assert_eq!(local.unix_of(1_743_301_800), Some(1_743_301_800 - 3600));
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_goes_by_the_mail_before_it() {
+        let berlin = berlin();
+        let twice = 1_761_445_800; // 2025-10-26 02:30 as civil seconds
+        let mut local = LocalTime::new(&berlin);
+        assert_eq!(local.unix_of(twice), Some(twice - 3600), "nothing before it");
+        local.unix_of(twice - 86_400);
+        assert_eq!(local.unix_of(twice), Some(twice - 7200), "summer before it");
+        local.unix_of(twice + 86_400);
+        assert_eq!(local.unix_of(twice), Some(twice - 3600), "winter before it");
     }
 
     #[test]

@@ -3,8 +3,6 @@
 use crate::{Error, Result};
 use jiff::Timestamp;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 
 /// `YYYYMMDDThhmmssZ-` and 16 lower-case hex digits; 33 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,11 +47,10 @@ impl fmt::Display for RunId {
     }
 }
 
-/// Bytes of the kernel's random source.
+/// Bytes of the kernel's random source, by the system call: no file has to be reachable for it.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N]> {
-    const SOURCE: &str = "/dev/urandom";
     let mut bytes = [0; N];
-    File::open(SOURCE).and_then(|mut f| f.read_exact(&mut bytes)).map_err(Error::io("read", SOURCE))?;
+    getrandom::fill(&mut bytes).map_err(Error::io("read", "the kernel's random source"))?;
     Ok(bytes)
 }
 

@@ -14,7 +14,8 @@ use crate::line_file::LineFile;
 use crate::marker::{Marker, MarkerSource};
 use crate::meta::{Folder, Meta, Position};
 use crate::names::{Namer, now};
-use crate::split::{Head, Splitter};
+use crate::rules::LocalTime;
+use crate::split::Splitter;
 use crate::window::Window;
 use crate::{Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, receipt, run_id, uidlist};
 use std::ops::ControlFlow;
@@ -81,6 +82,8 @@ pub struct Stage {
     uidlist: LineFile,
     keywords: uidlist::Letters,
     mailbox: Folder,
+    /// The zone's offset used last; see [`LocalTime`].
+    local_offset: i64,
     /// `None` before the first message. What has to be undone to read the last message again.
     last: Option<Last>,
     hasher: blake3::Hasher,
@@ -95,8 +98,18 @@ struct Last {
     position: Position,
     receipt: u64,
     uidlist: u64,
+    local_offset: i64,
     /// `None`: the pseudo message.
     file: Option<(Home, String)>,
+}
+
+/// A message as it was read.
+struct Message<'m> {
+    offset: u64,
+    length: u64,
+    date: i64,
+    meta: &'m Meta,
+    measure: Measure,
 }
 
 /// In which of the Maildir's folders a message lies.
@@ -151,6 +164,7 @@ impl Stage {
             namer: Namer::new(&plan.run, None, now()),
             mailbox: Folder::new(&plan.known),
             keywords: uidlist::Letters::default(),
+            local_offset: 0,
             last: None,
             hasher: blake3::Hasher::new(),
             summary: Summary {
@@ -228,6 +242,7 @@ impl Stage {
         self.receipt.cut(last.receipt)?;
         self.uidlist.cut(last.uidlist)?;
         self.summary.messages = last.messages;
+        self.local_offset = last.local_offset;
         if last.position.sequence == 0 {
             self.mailbox = Folder::new(&self.plan.known);
         } else {
@@ -252,16 +267,19 @@ impl Stage {
         let mut content = Content::new(tmp.as_fd());
         let mut syncer = Syncer::new(self.plan.sync);
         let mut meta = Meta::default();
+        let zone = self.plan.rules.zone.clone();
+        let mut local = LocalTime::after(&zone, self.local_offset);
         while let Some(head) = split.next_message()? {
-            let position = self.mailbox.position();
             let before = Last {
                 offset: head.offset,
                 messages: self.summary.messages,
-                position,
+                position: self.mailbox.position(),
                 receipt: self.receipt.len(),
                 uidlist: self.uidlist.len(),
+                local_offset: local.last_offset(),
                 file: None,
             };
+            let date = head.stamp.map_or(0, |stamp| stamp.unix_seconds(&mut local));
             self.mailbox.begin();
             meta.reset();
             let measure = content.read(&mut split, false, &mut |which, value| {
@@ -269,13 +287,16 @@ impl Stage {
                 meta.content_length
             })?;
             self.mailbox.complete(&mut meta).map_err(|reason| self.blocked(reason))?;
-            let file = self.message(head, split.pos(), &meta, measure, &mut content, &mut syncer)?;
+            let length = split.pos() - head.offset;
+            let message = Message { offset: head.offset, length, date, meta: &meta, measure };
+            let file = self.store(message, &mut content, &mut syncer)?;
             self.last = Some(Last { file, ..before });
             let told = Progress { messages: self.summary.messages, bytes: split.pos(), total: end };
             if progress(told) == ControlFlow::Break(()) {
                 return Err(Error::Cancelled);
             }
         }
+        self.local_offset = local.last_offset();
         if matches!(syncer, Syncer::Pool { .. }) {
             syncer.finish(self.folder.as_fd())?;
         }
@@ -288,16 +309,14 @@ impl Stage {
         self.keywords.write(self.folder.as_fd(), self.mailbox.keywords())
     }
 
-    /// Stores one message; returns where.
-    fn message(
+    /// Gives a message its file and its lines; returns where the file is.
+    fn store(
         &mut self,
-        head: Head,
-        end: u64,
-        meta: &Meta,
-        measure: Measure,
+        message: Message<'_>,
         content: &mut Content<'_>,
         syncer: &mut Syncer,
     ) -> Result<Option<(Home, String)>> {
+        let Message { offset, length, date, meta, measure } = message;
         if meta.pseudo {
             content.drop_overflow()?;
             return Ok(None);
@@ -311,19 +330,10 @@ impl Stage {
         self.namer.base(&mut base, self.summary.messages, measure.size, measure.virtual_size);
         let home = if meta.old { Home::Cur } else { Home::New };
         let name = file_name(&base, home == Home::Cur, &flags);
-        let date = head.stamp.map_or(0, |stamp| stamp.unix_seconds(&self.plan.rules.zone));
-        let file = content.store(self.home(home), &name, date)?;
-        syncer.take(file)?;
+        syncer.take(content.store(self.home(home), &name, date)?)?;
         self.uidlist.write(&uidlist::line(meta.uid, &base))?;
-        let entry = receipt::Entry {
-            offset: head.offset,
-            length: end - head.offset,
-            hash: *measure.hash.as_bytes(),
-            uid: meta.uid,
-            flags,
-            date,
-            file: base,
-        };
+        let hash = *measure.hash.as_bytes();
+        let entry = receipt::Entry { offset, length, hash, uid: meta.uid, flags, date, file: base };
         self.receipt.write_with(|line| entry.write(line))?;
         self.summary.messages += 1;
         Ok(Some((home, name)))
