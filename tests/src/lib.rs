@@ -5,3 +5,4 @@ pub mod fake_agent;
 pub mod lab;
 pub mod model;
 pub mod pam_host;
+pub mod stops;
