@@ -1,5 +1,7 @@
 //! The main job, end to end: real Dovecot with PAM and our module in its stack, IMAP and POP3 clients, real mail.
 
+#![expect(clippy::unwrap_used, reason = "in a helper of tests, too, a broken assumption is a failed test")]
+
 #[path = "e2e/login_goes_on.rs"]
 mod login_goes_on;
 #[path = "e2e/same_mail.rs"]

@@ -34,7 +34,7 @@ pub(super) fn play(options: &Options, stage: &Stage, paper: &Paper) -> Result<bo
     paper.title("The old server shows");
     let before = look(&machine, &user)?;
     describe(&before, paper)?;
-    drop(dovecot);
+    machine.stop_dovecot(&dovecot)?;
 
     paper.title("mailready comes in");
     machine.install_mailready(options.site)?;

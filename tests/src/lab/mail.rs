@@ -71,12 +71,23 @@ pub fn mbox(seed: u64, count: u32) -> Vec<u8> {
     let mut random = Seeded::new(seed);
     let mut mbox = Vec::new();
     for number in 0..count {
-        message(&mut mbox, &mut random, number, count);
+        message(&mut mbox, &mut random, number, count, true);
     }
     mbox
 }
 
-fn message(mbox: &mut Vec<u8>, random: &mut Seeded, number: u32, count: u32) {
+/// `count` messages that no client has seen yet.
+#[must_use]
+pub fn unread(seed: u64, count: u32) -> Vec<u8> {
+    let mut random = Seeded::new(seed);
+    let mut mbox = Vec::new();
+    for number in 0..count {
+        message(&mut mbox, &mut random, number, count, false);
+    }
+    mbox
+}
+
+fn message(mbox: &mut Vec<u8>, random: &mut Seeded, number: u32, count: u32, used: bool) {
     let sender = random.one(&PEOPLE);
     let subject = random.one(&SUBJECTS);
     let (month, day) = (random.one(&["Jan", "Mar", "Jun", "Oct"]), 1 + random.below(28));
@@ -94,7 +105,7 @@ fn message(mbox: &mut Vec<u8>, random: &mut Seeded, number: u32, count: u32) {
         random.number(),
     );
     // The older the mail, the surer it has been read.
-    if random.below(u64::from(count)) >= u64::from(number / 2) {
+    if used && random.below(u64::from(count)) >= u64::from(number / 2) {
         head.push_str("Status: RO\n");
         head.push_str(random.one(&["", "", "X-Status: A\n", "X-Status: F\n", "X-Status: AF\n"]));
     }
@@ -167,7 +178,7 @@ pub fn awkward() -> Vec<u8> {
         ("no end of line at the end", "", b"\nx"),
     ];
     // Zones that Dovecot reads in a way of its own (formats of the From_ line), each with the time it makes of it.
-    let zones = ["2009", "2009 +0530", "+0300 2009", "MET DST 2009", "2009 remote from host"];
+    let zones = ["2009", "2009 +0530", "+0300 2009", "MET 2009", "2009 remote from host"];
     let mut mbox = Vec::new();
     for (number, (subject, head, body)) in messages.into_iter().enumerate() {
         let zone = zones[number % zones.len()];

@@ -25,6 +25,7 @@ mod machine;
 pub mod mail;
 mod namespaces;
 mod pop3;
+mod processes;
 mod root;
 mod site;
 mod wait;

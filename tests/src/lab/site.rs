@@ -1,6 +1,7 @@
 //! A mail site in a machine: Dovecot with PAM as an administrator has it, without mailready at first, then with it.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use super::daemon::Daemon;
@@ -76,10 +77,31 @@ impl Machine {
     pub fn start_dovecot(&self) -> Result<Daemon> {
         let dovecot = self.daemon("/usr/sbin/dovecot", ["-F"])?;
         let log = dovecot.log.clone();
-        for port in [143, 110] {
-            eventually(format!("Dovecot listens on port {port}"), || log.tail(), || self.connect(port).ok())?;
+        for (port, hello) in [(143, b"* OK"), (110, b"+OK ")] {
+            eventually(
+                format!("Dovecot greets on port {port}"),
+                || log.tail(),
+                || {
+                    let mut greeting = [0; 4];
+                    self.connect(port).ok()?.read_exact(&mut greeting).ok()?;
+                    (&greeting == hello).then_some(())
+                },
+            )?;
         }
         Ok(dovecot)
+    }
+
+    /// Ends Dovecot, and comes back when its ports are free: its login processes may outlive the first one by a moment.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn stop_dovecot(&self, dovecot: &Daemon) -> Result<()> {
+        dovecot.terminate()?;
+        eventually(
+            "Dovecot has left its ports",
+            || dovecot.log.tail(),
+            || [143, 110].iter().all(|port| self.connect(*port).is_err()).then_some(()),
+        )
     }
 
     fn copy(&self, from: &Path, to: &str, mode: u32) -> Result<()> {
