@@ -98,7 +98,7 @@ impl Attempt<'_> {
         let run = self.run.to_string();
         match end {
             End::Not(outcome) => {
-                tracing::info!(user = ?self.account.name, run, ?outcome, "not converted");
+                tracing::debug!(user = ?self.account.name, run, ?outcome, "not converted");
                 if worker.is_none_or(Worker::abort) {
                     self.forget(&spool);
                 } else {
@@ -109,7 +109,7 @@ impl Attempt<'_> {
             }
             End::Committed { messages, set_aside: Ok(()) } => {
                 self.flow.set_converted(self.settings, &mut self.record);
-                tracing::info!(user = ?self.account.name, run, messages, "converted");
+                tracing::debug!(user = ?self.account.name, run, messages, "converted");
                 Outcome::Converted { run, messages }
             }
             End::Committed { messages, set_aside: Err(error) } => {
@@ -299,7 +299,7 @@ impl Attempt<'_> {
         spool.exchange(&self.run, 0)?;
         self.step("sync_set_aside");
         spool.sync()?;
-        let original = spool.open_entry(&self.run, 0)?.and_then(|entry| nix::sys::stat::fstat(&entry).ok());
+        let original = spool.glance_entry(&self.run, 0)?;
         if original.is_none_or(|original| (original.st_dev, original.st_ino) != (stat.st_dev, stat.st_ino)) {
             // A program put another file at the path while the locks were held. The Maildir is the mail by now: what of that file is new is found by its content.
             self.flow.mark_by_content(&self.record);

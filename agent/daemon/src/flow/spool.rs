@@ -248,6 +248,16 @@ impl Spool {
         }
     }
 
+    /// Looks at an entry without opening it, which would break a lease that is held on it.
+    pub(super) fn glance_entry(&self, run: &RunId, entry: u64) -> Result<Option<FileStat>> {
+        let name = Self::entry_name(run, entry);
+        match fstatat(&self.archive, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.in_archive("look at", &name)(errno)),
+        }
+    }
+
     /// Numbers of this run's entries, ascending.
     pub(super) fn entries(&self, run: &RunId) -> Result<Vec<u64>> {
         let prefix = format!("{run}.");
