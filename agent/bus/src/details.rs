@@ -64,3 +64,49 @@ impl UserStatus {
         State::parse(&self.state)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zbus::Type;
+    use zbus::message::Message;
+
+    use super::*;
+    use crate::{Answer, ConvertOptions, Converted};
+
+    #[test]
+    fn the_signatures_are_those_of_the_contract() {
+        assert_eq!(<Vec<UserStatus>>::SIGNATURE.to_string(), "a(ssa{sv})");
+        assert_eq!(<Vec<Converted>>::SIGNATURE.to_string(), "a(sss)");
+        assert_eq!(ConvertOptions::SIGNATURE.to_string(), "a{sv}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_sent_and_what_a_later_agent_knows_is_passed_over() {
+        use std::collections::HashMap;
+        use zbus::Variant;
+
+        let details = Details { messages: Some(3), ..Details::default() };
+        let sent = Message::signal("/x", "x.y", "Z").build(&(details.clone(),)).unwrap();
+        let body = sent.body();
+        let (seen,): (HashMap<String, Variant<'_>>,) = body.deserialize().unwrap();
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen["messages"], Variant::from(3u64));
+
+        let later = HashMap::from([("messages", Variant::from(3u64)), ("colour", Variant::from("blue"))]);
+        let sent = Message::signal("/x", "x.y", "Z").build(&(later,)).unwrap();
+        let body = sent.body();
+        let (read,): (Details,) = body.deserialize().unwrap();
+        assert_eq!(read, details);
+    }
+
+    #[test]
+    fn every_word_reads_back() {
+        for state in State::ALL {
+            assert_eq!(State::parse(state.as_str()), Some(state));
+        }
+        for answer in Answer::ALL {
+            assert_eq!(Answer::parse(answer.as_str()), Some(answer));
+        }
+        assert_eq!(State::parse("teleported"), None);
+    }
+}

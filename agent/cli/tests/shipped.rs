@@ -1,6 +1,7 @@
 //! What packaging/ ships agrees with the programs.
 #![expect(clippy::unwrap_used, reason = "what the tests are set up with fails loudest by a panic")]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -72,6 +73,26 @@ fn every_manual_page_is_complete_and_every_program_has_one() {
         let title = format!(".TH \"{}\" {section} ", name.to_uppercase().replace('-', "\\-"));
         assert!(text.contains(&title), "{page} is not titled {title}");
     }
+}
+
+/// systemd's own opinion of the unit, with programs in place that this machine has.
+#[test]
+fn the_unit_is_understood_by_systemd() {
+    let unit = std::fs::read_to_string(packaging().join("systemd/mailready-agent.service")).unwrap();
+    assert_eq!(unit.matches("/usr/sbin/mailready-agent").count(), 1);
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("mailready-agent.service");
+    std::fs::write(&copy, unit.replace("/usr/sbin/mailready-agent", "/bin/true")).unwrap();
+    let Ok(output) = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output() else {
+        // Past the harness's capture: a test that cannot run here must not look like one that passed.
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED the_unit_is_understood_by_systemd: no systemd-analyze here");
+        return;
+    };
+    // It also speaks of the machine's other units.
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("mailready")).collect();
+    assert_eq!(ours, [""; 0]);
 }
 
 #[test]
