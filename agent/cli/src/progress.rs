@@ -87,11 +87,9 @@ impl Drop for Bars {
 }
 
 fn style() -> ProgressStyle {
-    // The template is a constant; should it not parse, a bar of the default style is as good.
-    ProgressStyle::with_template(
-        "{prefix:<16!} {bar:24} {percent:>3}%  {bytes:>9} of {total_bytes:<9}  {wide_msg}",
-    )
-    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    // What matters has room on 80 columns. The template is a constant; should it not parse, a bar of the default style is as good.
+    ProgressStyle::with_template("{prefix:<16!} {bar:18} {percent:>3}% of {total_bytes:<10} {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn said(state: &str, details: &Details) -> String {
