@@ -120,7 +120,7 @@ impl<'a> Graph<'a> {
         while let Some(world) = self.worlds.get(here).map(Arc::clone) {
             let actions = self.spec.possible(&world);
             let at_rest = actions.iter().all(|action| action.is_accident());
-            if let Some((property, _)) = properties::ALL.iter().find(|(_, holds)| !holds(self.spec, &world)) {
+            if let Some(property) = properties::broken(self.spec, &world, at_rest) {
                 return Some(self.counterexample(property, here));
             }
             if at_rest {
@@ -159,9 +159,4 @@ impl<'a> Graph<'a> {
         path.reverse();
         Counterexample { scenario: self.spec.name, property, path }
     }
-}
-
-/// The names of all properties.
-pub fn property_names() -> Vec<&'static str> {
-    properties::ALL.iter().map(|(name, _)| *name).chain([CAN_REST]).collect()
 }

@@ -39,6 +39,27 @@ const CONVERT: &[Step] = &[
     Step::Converted,
 ];
 
+/// What [`Guard::RecordFirst`] forbids.
+const CONVERT_RECORD_LATE: &[Step] = &[
+    Step::Stage,
+    Step::Gate,
+    Step::Refresh,
+    Step::Tombstone,
+    Step::Dotlock,
+    Step::Lock,
+    Step::Lease,
+    Step::Confirm,
+    Step::Seal,
+    Step::Commit,
+    Step::Record,
+    Step::SyncCommit,
+    Step::SetAside,
+    Step::SyncSetAside,
+    Step::Unlock,
+    Step::Map,
+    Step::Converted,
+];
+
 /// The roll-forward of a run that died between `commit` and `set_aside`. Sessions may have found the mbox meanwhile, so
 /// it ends them and has their flags written out, exactly as the conversion did.
 const FORWARD: &[Step] = &[
@@ -60,33 +81,28 @@ const FORWARD_BLINDLY: &[Step] =
     &[Step::SyncCommit, Step::Tombstone, Step::SetAside, Step::SyncSetAside, Step::Map, Step::Converted];
 
 /// The steps of a plan as the protocol under test takes them.
-pub fn sequence(spec: &Spec, plan: Plan) -> Vec<Step> {
+pub fn sequence(spec: &Spec, plan: Plan) -> impl Iterator<Item = Step> {
     let steps: &[Step] = match plan {
-        Plan::Convert => CONVERT,
+        Plan::Convert if spec.keeps(Guard::RecordFirst) => CONVERT,
+        Plan::Convert => CONVERT_RECORD_LATE,
         Plan::Forward if spec.keeps(Guard::RecoveryGate) => FORWARD,
         Plan::Forward => FORWARD_BLINDLY,
         Plan::Finish => &[Step::SyncCommit, Step::SyncSetAside, Step::Map, Step::Converted],
         Plan::Abort => &[Step::Abort],
         Plan::Recover | Plan::Drain | Plan::Rollback | Plan::Idle => &[],
     };
-    let mut steps: Vec<Step> = steps.iter().copied().filter(|step| spec.takes(*step)).collect();
-    if plan == Plan::Convert && !spec.keeps(Guard::RecordFirst) {
-        steps.retain(|step| *step != Step::Record);
-        let lock = steps.iter().position(|step| *step == Step::SyncCommit).unwrap_or(0);
-        steps.insert(lock, Step::Record);
-    }
-    steps
+    steps.iter().copied().filter(|step| spec.takes(*step))
 }
 
 /// The step that a run takes next.
 pub fn next(spec: &Spec, at: At) -> Option<Step> {
-    sequence(spec, at.plan).get(usize::from(at.done)).copied()
+    sequence(spec, at.plan).nth(usize::from(at.done))
 }
 
 /// A plan right before its gate, where everything begins anew.
 pub fn at_gate(spec: &Spec, plan: Plan) -> At {
-    let steps = sequence(spec, plan);
-    let gate = steps.iter().position(|step| matches!(step, Step::Gate | Step::Refresh | Step::Tombstone));
+    let gate =
+        sequence(spec, plan).position(|step| matches!(step, Step::Gate | Step::Refresh | Step::Tombstone));
     At { plan, done: u8::try_from(gate.unwrap_or(0)).unwrap_or(u8::MAX) }
 }
 

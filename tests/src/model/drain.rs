@@ -5,6 +5,7 @@
 use super::files::{Dir, Drain, Home, Ino, Item, MailFile};
 use super::spec::{Guard, Spec};
 use super::step::Step;
+use super::truncate;
 use super::world::{Deliverer, Plan, Unsynced, World};
 
 /// A part of a drain step.
@@ -30,6 +31,8 @@ pub enum DrainAct {
     SyncForget,
     /// `forget`: the position folder, of no use any more.
     Clear(u8),
+    /// A part of [`super::truncate`].
+    ByTruncation(truncate::Act),
 }
 
 impl DrainAct {
@@ -42,6 +45,7 @@ impl DrainAct {
             DrainAct::Deliver(_) => Step::Deliver,
             DrainAct::Delivered => Step::Delivered,
             DrainAct::Forget(_) | DrainAct::SyncForget | DrainAct::Clear(_) => Step::Forget,
+            DrainAct::ByTruncation(_) => Step::Rotate,
         }
     }
 
@@ -58,6 +62,9 @@ impl DrainAct {
 pub fn actions(spec: &Spec, world: &World, out: &mut Vec<DrainAct>) {
     if !world.home.now().marked() {
         return;
+    }
+    if let super::spec::Drain::Truncation { cut_again } = spec.drain {
+        return truncate::actions(world, cut_again, out);
     }
     let mut found = Vec::new();
     if world.agent.alive && world.at.plan == Plan::Drain {
@@ -202,10 +209,11 @@ pub fn take(spec: &Spec, world: &mut World, act: DrainAct) {
             world.agent.unsynced = Some(Unsynced::Forget);
         }
         DrainAct::Clear(n) => world.home.change(|home| home.drains.retain(|drain| drain.entry != n)),
+        DrainAct::ByTruncation(act) => truncate::take(spec, world, act),
     }
 }
 
-fn deliver(home: &mut Home, n: u8) {
+pub(super) fn deliver(home: &mut Home, n: u8) {
     let Some(drain) = home.drains.iter_mut().find(|drain| drain.entry == n && !drain.mails.is_empty()) else {
         return;
     };

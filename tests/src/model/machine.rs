@@ -237,6 +237,8 @@ fn end_of_worker(world: &mut World) {
     world.worker.alive = false;
     world.worker.orphan = None;
     world.worker.index_locked = false;
+    world.worker.published = false;
+    world.worker.cut = false;
     world.worker.look.clear();
     world.worker.taken.clear();
     if !world.agent.alive {
@@ -289,6 +291,10 @@ impl Model for Spec {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::ALL.iter().map(|(name, holds)| Property::always(name, *holds)).collect()
+        let always = properties::ALWAYS.iter().map(|(name, holds)| Property::always(name, *holds));
+        let at_rest: fn(&Spec, &World) -> bool = |spec, world| {
+            !properties::at_rest(spec, world) || properties::broken(spec, world, true).is_none()
+        };
+        always.chain([Property::always("at rest all is well", at_rest)]).collect()
     }
 }

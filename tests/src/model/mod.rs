@@ -27,4 +27,5 @@ pub mod session;
 pub mod spec;
 pub mod step;
 pub mod trace;
+pub mod truncate;
 pub mod world;

@@ -8,18 +8,28 @@ use super::world::{Dotlock, Plan, Record, World};
 /// A condition on a state.
 pub type Holds = fn(&Spec, &World) -> bool;
 
-/// All conditions, by name.
-pub const ALL: &[(&str, Holds)] = &[
+/// What must hold in every state.
+pub const ALWAYS: &[(&str, Holds)] = &[
     ("one place is the mail", one_place),
     ("the place is never an empty or shortened mbox", place_is_whole),
     ("nothing is twice in the Maildir", nothing_twice),
     ("nothing in the Maildir is torn", nothing_torn),
     ("no client sees an EXPUNGE of existing mail", no_expunge),
     ("a session that was told stay can open the mbox", stay_holds),
+];
+
+/// What must hold where nothing is left to do.
+pub const AT_REST: &[(&str, Holds)] = &[
     ("at rest: every acknowledged message is served exactly once", all_served),
     ("at rest: no acknowledged flag is lost", flag_kept),
     ("at rest: the run is complete", complete),
 ];
+
+/// The name of a condition that does not hold in this state.
+pub fn broken(spec: &Spec, world: &World, at_rest: bool) -> Option<&'static str> {
+    let at_rest = AT_REST.iter().filter(|_| at_rest);
+    ALWAYS.iter().chain(at_rest).find(|(_, holds)| !holds(spec, world)).map(|(name, _)| *name)
+}
 
 /// Nothing can happen any more but accidents.
 pub fn at_rest(spec: &Spec, world: &World) -> bool {
@@ -66,9 +76,6 @@ fn stay_holds(_: &Spec, world: &World) -> bool {
 
 /// Counted by their bytes: nobody can tell twins apart.
 fn all_served(spec: &Spec, world: &World) -> bool {
-    if !at_rest(spec, world) {
-        return true;
-    }
     let mut acked: Vec<u8> =
         (0..16).filter(|msg| world.acked & (1 << msg) != 0).map(|m| spec.bytes(m)).collect();
     let mut served: Vec<u8> = served(world).iter().map(|item| spec.bytes(item.msg)).collect();
@@ -89,16 +96,11 @@ fn served(world: &World) -> Vec<Item> {
 }
 
 fn flag_kept(spec: &Spec, world: &World) -> bool {
-    !world.flag_acked
-        || !at_rest(spec, world)
-        || served(world).iter().any(|item| item.flag && spec.bytes(item.msg) == spec.bytes(0))
+    !world.flag_acked || served(world).iter().any(|item| item.flag && spec.bytes(item.msg) == spec.bytes(0))
 }
 
 /// No lock, no half-done run, and the mailbox wholly the one or wholly the other.
-fn complete(spec: &Spec, world: &World) -> bool {
-    if !at_rest(spec, world) {
-        return true;
-    }
+fn complete(_: &Spec, world: &World) -> bool {
     let unlocked = world.dotlock != Some(Dotlock::Ours) && !world.hold.lock && !world.hold.lease;
     if world.home.now().marked() {
         let tombstone = world.at_place().is_some_and(MailFile::is_bare_tombstone);

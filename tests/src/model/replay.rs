@@ -241,8 +241,8 @@ fn failed(spec: &Spec, fit: &Fit) -> Vec<Fit> {
     let before_exchange = uncommitted || fit.world.at.plan == Plan::Forward;
     if fit.world.agent.alive && before_exchange && fallible && (announced || unlocks) {
         for again in [Step::Gate, Step::Refresh, Step::Dotlock] {
-            let steps = convert::sequence(spec, fit.world.at.plan);
-            let Some(done) = steps.iter().position(|step| *step == again) else { continue };
+            let mut steps = convert::sequence(spec, fit.world.at.plan);
+            let Some(done) = steps.position(|step| step == again) else { continue };
             let mut next = fit.after(spec, Action::BackOff(step));
             next.set(step.who(), None);
             if unlocks {

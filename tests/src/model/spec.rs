@@ -157,6 +157,18 @@ pub enum Omit {
     Guard(Guard),
 }
 
+/// How mail behind a tombstone is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drain {
+    /// The protocol's way: the place is exchanged for a fresh tombstone.
+    Rotation,
+    /// What the design thought of first: extracted, published, then cut off the tombstone that stays at the place.
+    Truncation {
+        /// After a crash, bytes that equal what was extracted last are taken for not yet cut, and cut.
+        cut_again: bool,
+    },
+}
+
 /// One scenario: an initial mailbox, the actors around it, and the breakage allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -166,6 +178,8 @@ pub struct Spec {
     pub old: u8,
     /// Begins after the conversion.
     pub converted: bool,
+    /// How mail behind a tombstone is taken.
+    pub drain: Drain,
     /// The deliverers; each brings one message.
     pub deliverers: Vec<Delivery>,
     /// The first deliverer's message has the same bytes as message 0, the second's as the first's.
@@ -200,6 +214,7 @@ impl Spec {
             name,
             old,
             converted: false,
+            drain: Drain::Rotation,
             deliverers: Vec::new(),
             twins: false,
             logins: 0,

@@ -111,6 +111,10 @@ pub struct Worker {
     pub taken: Vec<Item>,
     /// Dovecot's index logs are locked.
     pub index_locked: bool,
+    /// Has published an extraction itself ([`super::truncate`] only).
+    pub published: bool,
+    /// Knows, or believes, that the source is cut ([`super::truncate`] only).
+    pub cut: bool,
 }
 
 /// Where a deliverer stands.
@@ -269,6 +273,8 @@ impl World {
                 look: Vec::new(),
                 taken: Vec::new(),
                 index_locked: false,
+                published: false,
+                cut: false,
             },
             at: At::start(Plan::Convert),
             deliverers: vec![Deliverer::Idle; spec.deliverers.len()],
