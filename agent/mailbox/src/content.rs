@@ -16,6 +16,31 @@ use std::os::fd::BorrowedFd;
 /// Messages up to this size are held in memory.
 const HELD: usize = 1 << 20;
 
+/// Reads messages out of a splitter.
+pub(crate) struct Reader<'d> {
+    filter: HeaderFilter,
+    /// Folder for what cannot be held: `tmp/` of a Maildir, say.
+    overflow_dir: BorrowedFd<'d>,
+    overflows: u64,
+}
+
+/// A message's bytes, as clients see them.
+pub(crate) struct Content {
+    /// All of them, or none if there is an overflow.
+    held: Vec<u8>,
+    overflow: Option<Box<Overflow>>,
+}
+
+/// What could not be held: where it is, and what was counted of it.
+struct Overflow {
+    name: String,
+    file: File,
+    hasher: blake3::Hasher,
+    size: u64,
+    bare_line_feeds: u64,
+    ends_with_cr: bool,
+}
+
 /// What a message's bytes amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Measure {
@@ -25,50 +50,23 @@ pub(crate) struct Measure {
     pub(crate) hash: blake3::Hash,
 }
 
-/// The message under way. One for all; its buffer is reused.
-pub(crate) struct Content<'d> {
-    filter: HeaderFilter,
-    held: Vec<u8>,
-    /// What did not fit: where it is, and what was counted of it.
-    overflow: Option<Overflow>,
-    /// Folder for what does not fit: `tmp/` of a Maildir, say.
-    overflow_dir: BorrowedFd<'d>,
-    last_byte_was_cr: bool,
-}
-
-struct Overflow {
-    file: File,
-    hasher: blake3::Hasher,
-    size: u64,
-    virtual_size: u64,
-}
-
-/// Name of the message that is too large to be held, until it has its own. No reader takes a name with a dot in front for mail.
-const OVERFLOW_NAME: &str = ".mailready-large";
-
-impl<'d> Content<'d> {
+impl<'d> Reader<'d> {
     pub(crate) fn new(overflow_dir: BorrowedFd<'d>) -> Self {
-        Content {
-            filter: HeaderFilter::default(),
-            held: Vec::with_capacity(HELD / 4),
-            overflow: None,
-            overflow_dir,
-            last_byte_was_cr: false,
-        }
+        Reader { filter: HeaderFilter::default(), overflow_dir, overflows: 0 }
     }
 
-    /// Reads the message that the splitter stands at. `tell` hears its hidden headers and answers with the Content-Length to go
-    /// by; `raw` leaves all bytes as they are.
+    /// Reads the message that the splitter stands at into `buf` (used again for its room only). `tell` hears its hidden headers and
+    /// answers with the Content-Length to go by; `raw` leaves all bytes as they are.
     pub(crate) fn read(
         &mut self,
         split: &mut Splitter<'_>,
         raw: bool,
+        mut buf: Vec<u8>,
         tell: &mut dyn FnMut(Hidden, &[u8]) -> Option<u64>,
-    ) -> Result<Measure> {
+    ) -> Result<Content> {
         self.filter.reset();
-        self.held.clear();
-        self.drop_overflow()?;
-        self.last_byte_was_cr = false;
+        buf.clear();
+        let mut content = Content { held: buf, overflow: None };
         let mut in_header = !raw;
         let mut content_length = None;
         // Headers beyond an end that a Content-Length overruled are bytes of the message, but say nothing.
@@ -87,82 +85,108 @@ impl<'d> Content<'d> {
                 continue;
             };
             if !in_header {
-                self.held.extend_from_slice(piece);
+                content.held.extend_from_slice(piece);
             } else {
                 let mut heard = |which: Hidden, value: &[u8]| {
                     if !overruled {
                         content_length = tell(which, value);
                     }
                 };
-                match self.filter.feed(piece, &mut self.held, &mut heard) {
+                match self.filter.feed(piece, &mut content.held, &mut heard) {
                     Fed::All => {}
                     Fed::Ended(n) => {
                         in_header = false;
-                        self.held.extend_from_slice(&piece[n..]);
+                        content.held.extend_from_slice(&piece[n..]);
                         if !overruled {
                             split.header_ended(HeaderEnd { body: from + n as u64, content_length })?;
                         }
                     }
                 }
             }
-            if self.held.len() > HELD {
-                self.spill()?;
+            if content.held.len() > HELD {
+                self.spill(&mut content)?;
             }
         }
         if in_header {
-            self.filter.finish(&mut self.held, &mut |which, value| {
+            self.filter.finish(&mut content.held, &mut |which, value| {
                 if !overruled {
                     tell(which, value);
                 }
             });
         }
-        self.measure()
+        if content.overflow.is_some() {
+            self.spill(&mut content)?;
+        }
+        Ok(content)
     }
 
-    fn measure(&mut self) -> Result<Measure> {
-        if self.overflow.is_some() {
-            self.spill()?;
-        }
-        let size = self.held.len() as u64;
-        Ok(match &self.overflow {
-            Some(o) => Measure { size: o.size, virtual_size: o.virtual_size, hash: o.hasher.finalize() },
-            None => Measure {
-                size,
-                virtual_size: size + bare_line_feeds(&self.held, false),
-                hash: blake3::hash(&self.held),
-            },
-        })
-    }
-
-    fn spill(&mut self) -> Result<()> {
-        if self.overflow.is_none() {
-            let file = dir::create_file(self.overflow_dir, OVERFLOW_NAME)?;
-            self.overflow = Some(Overflow { file, hasher: blake3::Hasher::new(), size: 0, virtual_size: 0 });
-        }
-        if let Some(o) = &mut self.overflow {
-            o.file.write_all(&self.held).map_err(Error::io("write", OVERFLOW_NAME))?;
-            o.hasher.update(&self.held);
-            o.size += self.held.len() as u64;
-            o.virtual_size += self.held.len() as u64 + bare_line_feeds(&self.held, self.last_byte_was_cr);
-            self.last_byte_was_cr = self.held.last().map_or(self.last_byte_was_cr, |b| *b == b'\r');
-            self.held.clear();
-        }
+    /// Moves what is held to the overflow.
+    fn spill(&mut self, content: &mut Content) -> Result<()> {
+        let mut overflow = match content.overflow.take() {
+            Some(overflow) => overflow,
+            None => {
+                // No reader takes a name with a dot in front for mail.
+                let name = format!(".mailready-large-{}", self.overflows);
+                self.overflows += 1;
+                Box::new(Overflow::new(dir::create_file(self.overflow_dir, &name)?, name))
+            }
+        };
+        overflow.take(&content.held)?;
+        content.held.clear();
+        content.overflow = Some(overflow);
         Ok(())
     }
+}
 
-    /// Forgets a message that gets no file.
-    pub(crate) fn drop_overflow(&mut self) -> Result<()> {
-        match self.overflow.take() {
-            Some(_) => dir::unlink(self.overflow_dir, OVERFLOW_NAME),
-            None => Ok(()),
+impl Overflow {
+    fn new(file: File, name: String) -> Self {
+        Overflow {
+            name,
+            file,
+            hasher: blake3::Hasher::new(),
+            size: 0,
+            bare_line_feeds: 0,
+            ends_with_cr: false,
         }
     }
 
-    /// Gives the message its file: `name` in `folder`, which must not exist, with `date` as its time. Not synced.
-    pub(crate) fn store(&mut self, folder: BorrowedFd<'_>, name: &str, date: i64) -> Result<File> {
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(Error::io("write", &self.name))?;
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.bare_line_feeds += bare_line_feeds(bytes, self.ends_with_cr);
+        self.ends_with_cr = bytes.last().map_or(self.ends_with_cr, |b| *b == b'\r');
+        Ok(())
+    }
+}
+
+impl Content {
+    /// Counts and hashes.
+    pub(crate) fn measure(&self) -> Measure {
+        match &self.overflow {
+            Some(o) => {
+                Measure { size: o.size, virtual_size: o.size + o.bare_line_feeds, hash: o.hasher.finalize() }
+            }
+            None => {
+                let size = self.held.len() as u64;
+                let virtual_size = size + bare_line_feeds(&self.held, false);
+                Measure { size, virtual_size, hash: blake3::hash(&self.held) }
+            }
+        }
+    }
+
+    /// Gives the message its file: `name` in `folder`, which must not exist, with `date` as its time. Not synced. The buffer comes
+    /// back for the next message.
+    pub(crate) fn store(
+        mut self,
+        overflow_dir: BorrowedFd<'_>,
+        folder: BorrowedFd<'_>,
+        name: &str,
+        date: i64,
+    ) -> Result<(File, Vec<u8>)> {
         let file = match self.overflow.take() {
             Some(overflow) => {
-                renameat2(self.overflow_dir, OVERFLOW_NAME, folder, name, RenameFlags::RENAME_NOREPLACE)
+                renameat2(overflow_dir, overflow.name.as_str(), folder, name, RenameFlags::RENAME_NOREPLACE)
                     .map_err(Error::io("name", name))?;
                 overflow.file
             }
@@ -175,7 +199,15 @@ impl<'d> Content<'d> {
         // INTERNALDATE is the file's time.
         futimens(&file, &TimeSpec::UTIME_OMIT, &TimeSpec::new(date, 0))
             .map_err(Error::io("set the time of", name))?;
-        Ok(file)
+        Ok((file, self.held))
+    }
+
+    /// Forgets a message that gets no file. The buffer comes back.
+    pub(crate) fn discard(self, overflow_dir: BorrowedFd<'_>) -> Result<Vec<u8>> {
+        if let Some(overflow) = self.overflow {
+            dir::unlink(overflow_dir, &overflow.name)?;
+        }
+        Ok(self.held)
     }
 }
 
@@ -185,4 +217,16 @@ fn bare_line_feeds(data: &[u8], after_cr: bool) -> u64 {
     let with_cr = memchr::memchr_iter(b'\r', data).filter(|i| data.get(i + 1) == Some(&b'\n')).count();
     let first = after_cr && data.first() == Some(&b'\n');
     (all - with_cr - usize::from(first)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_line_feeds_without_cr_count_also_across_pieces() {
+        assert_eq!(bare_line_feeds(b"a\nb\r\nc\r\rd\n\n", false), 3);
+        assert_eq!(bare_line_feeds(b"\n\n", true), 1);
+        assert_eq!(bare_line_feeds(b"", true), 0);
+    }
 }

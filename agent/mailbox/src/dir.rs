@@ -98,6 +98,21 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &str) -> Result<()> {
     unlinkat(&parent, name, UnlinkatFlags::RemoveDir).map_err(Error::io("remove folder", name))
 }
 
+/// Calls `each` with every name in a folder, in no order, but for `.` and `..`.
+pub(crate) fn for_each_name(folder: &OwnedFd, name: &str, mut each: impl FnMut(&[u8])) -> Result<()> {
+    // A description of its own: the place in the listing belongs to it.
+    let mut listing = Dir::openat(folder, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | SAFE, Mode::empty())
+        .map_err(Error::io("list", name))?;
+    for entry in listing.iter() {
+        let entry = entry.map_err(Error::io("list", name))?;
+        match entry.file_name().to_bytes() {
+            b"." | b".." => {}
+            child => each(child),
+        }
+    }
+    Ok(())
+}
+
 /// Whether a name is there, whatever it is.
 pub(crate) fn exists(dir: impl AsFd, name: &str) -> Result<bool> {
     match nix::sys::stat::fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {

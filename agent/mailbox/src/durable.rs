@@ -2,9 +2,10 @@
 //!
 //! One `syncfs` at the end is fastest by far, but waits for everybody's dirty pages, which on a busy disk may take minutes: right
 //! for `convert-file`, wrong while a client waits. There each file is synced by itself, by a few threads while others are
-//! written: a journal commits many files at once if they ask together.
+//! written: a journal commits many files at once if they ask together. In both cases the disk is busy long before the end.
 
 use crate::{Error, Result, SyncHow, dir};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,80 +13,68 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Threads that wait for the disk. They use no processor.
-const THREADS: usize = 8;
-/// Files written and not yet synced: what a crash of this process costs nobody, and few descriptors.
+const WAITING_THREADS: usize = 8;
+/// Files written and not yet handled: few descriptors.
 const QUEUE: usize = 64;
 
 /// Takes written files and makes them durable.
 #[derive(Debug)]
-pub(crate) enum Syncer {
-    /// All together at the end.
-    AtEnd,
-    /// One by one; dropped files are synced by then or their error is kept.
-    Pool {
-        /// `None` once it is closed.
-        queue: Option<SyncSender<File>>,
-        threads: Vec<JoinHandle<Result<()>>>,
-    },
+pub(crate) struct Syncer {
+    /// `None` once it is closed.
+    queue: Option<SyncSender<File>>,
+    threads: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Syncer {
     pub(crate) fn new(how: SyncHow) -> Self {
-        match how {
-            SyncHow::SyncFs => Syncer::AtEnd,
-            SyncHow::PerFile => {
-                let (queue, files) = sync_channel(QUEUE);
-                let files = Arc::new(Mutex::new(files));
-                let threads = (0..THREADS)
-                    .map(|_| {
-                        let files = Arc::clone(&files);
-                        std::thread::spawn(move || work(&files))
-                    })
-                    .collect();
-                Syncer::Pool { queue: Some(queue), threads }
-            }
-        }
+        let (queue, files) = sync_channel(QUEUE);
+        let files = Arc::new(Mutex::new(files));
+        let count = match how {
+            SyncHow::SyncFs => 1,
+            SyncHow::PerFile => WAITING_THREADS,
+        };
+        let threads = (0..count)
+            .map(|_| {
+                let files = Arc::clone(&files);
+                std::thread::spawn(move || work(&files, how))
+            })
+            .collect();
+        Syncer { queue: Some(queue), threads }
     }
 
     /// A message file is complete.
     pub(crate) fn take(&mut self, file: File) -> Result<()> {
-        if let Syncer::Pool { queue: Some(queue), .. } = self
-            && queue.send(file).is_err()
-        {
+        match &self.queue {
+            Some(queue) if queue.send(file).is_ok() => Ok(()),
             // All threads have ended, each with an error.
-            return self.finish_pool();
-        }
-        Ok(())
-    }
-
-    /// Everything taken is durable after this; `folder` says on which file system. New names in folders are not part of it where
-    /// each file is synced by itself.
-    pub(crate) fn finish(&mut self, folder: BorrowedFd<'_>) -> Result<()> {
-        match self {
-            Syncer::AtEnd => {
-                nix::unistd::syncfs(folder).map_err(Error::io("sync the file system of", "the stage"))
-            }
-            Syncer::Pool { .. } => self.finish_pool(),
+            _ => self.close(),
         }
     }
 
-    fn finish_pool(&mut self) -> Result<()> {
-        let Syncer::Pool { queue, threads } = self else { return Ok(()) };
-        *queue = None;
-        threads.drain(..).try_for_each(|thread| match thread.join() {
+    /// Waits until all files taken are handled: with [`SyncHow::PerFile`] they are durable then, but for their names in folders.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        self.queue = None;
+        self.threads.drain(..).try_for_each(|thread| match thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         })
     }
 }
 
-fn work(files: &Mutex<Receiver<File>>) -> Result<()> {
+fn work(files: &Mutex<Receiver<File>>, how: SyncHow) -> Result<()> {
     loop {
         // The lock is held while waiting: exactly one waits at the queue, the others behind it.
         let next = files.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        match next {
-            Ok(file) => dir::sync(&file, "a message file")?,
-            Err(_) => return Ok(()),
+        let Ok(file) = next else { return Ok(()) };
+        match how {
+            SyncHow::PerFile => dir::sync(&file, "a message file")?,
+            // Advice: the kernel begins to write the file out. `syncfs` is what counts.
+            SyncHow::SyncFs => drop(posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)),
         }
     }
+}
+
+/// Everything on the file system of `folder` becomes durable.
+pub(crate) fn sync_file_system(folder: BorrowedFd<'_>) -> Result<()> {
+    nix::unistd::syncfs(folder).map_err(Error::io("sync the file system of", "the stage"))
 }

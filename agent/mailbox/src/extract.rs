@@ -8,7 +8,7 @@
 //!
 //! Nothing is thrown away because it looks wrong: bytes without a From_ line are a message, too.
 
-use crate::content::Content;
+use crate::content::Reader;
 use crate::durable::Syncer;
 use crate::known_mail::KnownMail;
 use crate::marker::Marker;
@@ -88,7 +88,7 @@ pub fn extract(
         Begin::At(from) => job.all_from(from)?,
         Begin::ByContent { maildir, source } => job.by_content(maildir, source)?,
     };
-    job.syncer.finish(drain)?;
+    job.syncer.close()?;
     dir::sync(drain, "the drain folder")?;
     Ok(Extracted { from, to, messages: job.messages, merges: job.merges })
 }
@@ -167,33 +167,36 @@ impl Job<'_> {
     ) -> Result<()> {
         let (file, path, to) = (self.source, self.path.to_owned(), self.to);
         let mut split = Splitter::new(Window::new(file, path, from, to));
-        let mut content = Content::new(self.drain);
+        let mut reader = Reader::new(self.drain);
         let arrived = i64::try_from(now()).unwrap_or(i64::MAX);
         let namer = Namer::new(self.run, Some(self.entry), now());
         // Keywords and UIDs of new mail are what whoever sent it says: they do not count.
         let mut mailbox = Folder::new(&Known::default());
         let mut meta = Meta::default();
         let mut local = LocalTime::new(&self.rules.zone);
-        let (mut sequence, mut name) = (0, String::new());
+        let (mut sequence, mut name, mut buf) = (0, String::new(), Vec::new());
         while let Some(Head { stamp, .. }) = split.next_whatever()? {
             // Only at the beginning of a file can a message be the pseudo message; behind a tombstone it is somebody's mail.
             if from == 0 {
                 mailbox.begin();
             }
             meta.reset();
-            let measure = content.read(&mut split, stamp.is_none(), &mut |which, value| {
+            let content = reader.read(&mut split, stamp.is_none(), buf, &mut |which, value| {
                 mailbox.header(&mut meta, which, value);
                 meta.content_length
             })?;
             sequence += 1;
+            let measure = content.measure();
             if meta.pseudo || !wanted(&measure.hash, &meta)? {
-                content.drop_overflow()?;
+                buf = content.discard(self.drain)?;
                 continue;
             }
             namer.base(&mut name, sequence, measure.size, measure.virtual_size);
             let flags: String = meta.flags.letters().collect();
             let date = stamp.map_or(arrived, |stamp| stamp.unix_seconds(&mut local));
-            let file = content.store(self.drain, &file_name(&name, false, &flags), date)?;
+            let (file, used) =
+                content.store(self.drain, self.drain, &file_name(&name, false, &flags), date)?;
+            buf = used;
             self.syncer.take(file)?;
             self.messages += 1;
         }

@@ -35,6 +35,7 @@ mod locks;
 pub mod marker;
 mod meta;
 mod names;
+mod output;
 mod percent;
 pub mod receipt;
 pub mod rules;

@@ -7,13 +7,13 @@
 //! before the last message, because mail that arrives later can change how that one ends: a separator takes the line end before
 //! it, a Content-Length may land or no longer land ([`Stage::append_rest`]).
 
-use crate::content::{Content, Measure};
-use crate::durable::Syncer;
+use crate::content::{Content, Reader};
+use crate::durable::{Syncer, sync_file_system};
 use crate::error::BlockReason;
-use crate::line_file::LineFile;
 use crate::marker::{Marker, MarkerSource};
 use crate::meta::{Folder, Meta, Position};
 use crate::names::{Namer, now};
+use crate::output::{Home, Message, Order, Output};
 use crate::rules::LocalTime;
 use crate::split::Splitter;
 use crate::window::Window;
@@ -21,6 +21,7 @@ use crate::{Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, recei
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
 /// Which mailbox, in whose words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,13 +74,7 @@ pub struct Summary {
 pub struct Stage {
     plan: Plan,
     work: OwnedFd,
-    folder: OwnedFd,
-    cur: OwnedFd,
-    new: OwnedFd,
-    tmp: OwnedFd,
-    namer: Namer,
-    receipt: LineFile,
-    uidlist: LineFile,
+    out: Output,
     keywords: uidlist::Letters,
     mailbox: Folder,
     /// The zone's offset used last; see [`LocalTime`].
@@ -90,34 +85,17 @@ pub struct Stage {
     summary: Summary,
 }
 
-/// The state before the last message, and that message's file.
-#[derive(Debug)]
+/// The state before the last message.
+#[derive(Debug, Clone, Copy)]
 struct Last {
     offset: u64,
     messages: u64,
     position: Position,
-    receipt: u64,
-    uidlist: u64,
     local_offset: i64,
-    /// `None`: the pseudo message.
-    file: Option<(Home, String)>,
 }
 
-/// A message as it was read.
-struct Message<'m> {
-    offset: u64,
-    length: u64,
-    date: i64,
-    meta: &'m Meta,
-    measure: Measure,
-}
-
-/// In which of the Maildir's folders a message lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Home {
-    Cur,
-    New,
-}
+/// Messages between the two halves of a pass; each is at most a few times as large as what is held of one.
+const IN_FLIGHT: usize = 8;
 
 impl Stage {
     /// Reads `mbox` (by `pread`, to the end it has now) into a new folder `stage-RUNID` below `work`. No lock is needed: what
@@ -152,16 +130,12 @@ impl Stage {
     }
 
     fn create(work: BorrowedFd<'_>, plan: Plan) -> Result<Stage> {
-        let folder = dir::create(work, &Stage::name(&plan.run))?;
-        let (cur, new, tmp) =
-            (dir::create(&folder, "cur")?, dir::create(&folder, "new")?, dir::create(&folder, "tmp")?);
-        let mut receipt = LineFile::create(folder.as_fd(), receipt::NAME)?;
-        receipt.write(&receipt::head(&plan.run))?;
-        receipt.write(&receipt::source(&plan.source.name))?;
-        let uidlist = LineFile::create(folder.as_fd(), uidlist::NAME)?;
+        let mut out = Output::create(work, &Stage::name(&plan.run), Namer::new(&plan.run, None, now()))?;
+        out.receipt.write(&receipt::head(&plan.run))?;
+        out.receipt.write(&receipt::source(&plan.source.name))?;
         Ok(Stage {
             work: work.try_clone_to_owned().map_err(Error::io("keep open", "the work folder"))?,
-            namer: Namer::new(&plan.run, None, now()),
+            out,
             mailbox: Folder::new(&plan.known),
             keywords: uidlist::Letters::default(),
             local_offset: 0,
@@ -176,12 +150,6 @@ impl Stage {
                 last_message: 0,
             },
             plan,
-            folder,
-            cur,
-            new,
-            tmp,
-            receipt,
-            uidlist,
         })
     }
 
@@ -192,7 +160,7 @@ impl Stage {
 
     /// The Maildir to be.
     pub fn folder(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
+        self.out.folder.as_fd()
     }
 
     /// What it holds.
@@ -235,124 +203,59 @@ impl Stage {
 
     /// Undoes the last message; returns its offset.
     fn take_back_last(&mut self) -> Result<u64> {
-        let Some(last) = self.last.take() else { return Ok(0) };
-        if let Some((home, name)) = &last.file {
-            dir::unlink(self.home(*home), name)?;
+        let last = self.last.take();
+        if last.is_none_or(|last| last.position.sequence == 0) {
+            // Nothing is left, and what the first message says about the mailbox may change with it.
+            self.mailbox = Folder::new(&self.plan.known);
+            self.out.take_back_last()?;
+            self.out.uidlist.cut(0)?;
+        } else {
+            self.out.take_back_last()?;
         }
-        self.receipt.cut(last.receipt)?;
-        self.uidlist.cut(last.uidlist)?;
+        let Some(last) = last else { return Ok(0) };
+        self.mailbox.go_back(last.position);
         self.summary.messages = last.messages;
         self.local_offset = last.local_offset;
-        if last.position.sequence == 0 {
-            self.mailbox = Folder::new(&self.plan.known);
-        } else {
-            self.mailbox.go_back(last.position);
-        }
         Ok(last.offset)
     }
 
-    fn home(&self, home: Home) -> BorrowedFd<'_> {
-        match home {
-            Home::Cur => self.cur.as_fd(),
-            Home::New => self.new.as_fd(),
-        }
-    }
-
-    /// Reads `[from, end)`.
+    /// Reads `[from, end)` while a second thread writes.
     fn pass(&mut self, mbox: BorrowedFd<'_>, from: u64, end: u64, progress: OnProgress<'_>) -> Result<()> {
         let path = self.plan.source.path.clone();
-        let mut split =
-            Splitter::new(Window::resume(mbox, path, from, end, self.hasher.clone(), self.summary.length));
-        let tmp = self.tmp.try_clone().map_err(Error::io("keep open", "tmp"))?;
-        let mut content = Content::new(tmp.as_fd());
+        let window = Window::resume(mbox, path, from, end, self.hasher.clone(), self.summary.length);
+        let tmp = self.out.tmp.try_clone().map_err(Error::io("keep open", "tmp"))?;
         let mut syncer = Syncer::new(self.plan.sync);
-        let mut meta = Meta::default();
-        let zone = self.plan.rules.zone.clone();
-        let mut local = LocalTime::after(&zone, self.local_offset);
-        while let Some(head) = split.next_message()? {
-            let before = Last {
-                offset: head.offset,
-                messages: self.summary.messages,
-                position: self.mailbox.position(),
-                receipt: self.receipt.len(),
-                uidlist: self.uidlist.len(),
-                local_offset: local.last_offset(),
-                file: None,
-            };
-            let date = head.stamp.map_or(0, |stamp| stamp.unix_seconds(&mut local));
-            self.mailbox.begin();
-            meta.reset();
-            let measure = content.read(&mut split, false, &mut |which, value| {
-                self.mailbox.header(&mut meta, which, value);
-                meta.content_length
-            })?;
-            self.mailbox.complete(&mut meta).map_err(|reason| self.blocked(reason))?;
-            let length = split.pos() - head.offset;
-            let message = Message { offset: head.offset, length, date, meta: &meta, measure };
-            let file = self.store(message, &mut content, &mut syncer)?;
-            self.last = Some(Last { file, ..before });
-            let told = Progress { messages: self.summary.messages, bytes: split.pos(), total: end };
-            if progress(told) == ControlFlow::Break(()) {
-                return Err(Error::Cancelled);
-            }
-        }
-        self.local_offset = local.last_offset();
-        if matches!(syncer, Syncer::Pool { .. }) {
-            syncer.finish(self.folder.as_fd())?;
-        }
-        self.uidlist_head()?;
-        self.hasher = split.into_window().into_hasher()?;
+        let (orders, queue) = sync_channel(IN_FLIGHT);
+        let (spare, spares) = channel();
+        let mut reading = Reading {
+            plan: &self.plan,
+            mailbox: &mut self.mailbox,
+            keywords: &mut self.keywords,
+            last: &mut self.last,
+            local_offset: &mut self.local_offset,
+            messages: &mut self.summary.messages,
+            uid_validity: &mut self.summary.uid_validity,
+            head_written: self.out.uidlist.len() > 0,
+            orders,
+            spares,
+            tmp: tmp.as_fd(),
+        };
+        let out = &mut self.out;
+        let (read, written) = std::thread::scope(|scope| {
+            let writing =
+                scope.spawn(move || out.work(&queue, &spare, &mut syncer).and_then(|()| syncer.close()));
+            let read = reading.run(Splitter::new(window), progress);
+            drop(reading);
+            (read, writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        // If the writing half failed, the other one only found nobody to hand over to.
+        written?;
+        self.hasher = read?;
         self.summary.length = end;
         self.summary.hash = *self.hasher.finalize().as_bytes();
         self.summary.uid_next = self.mailbox.uid_next();
         self.summary.last_message = self.last.as_ref().map_or(end, |last| last.offset);
-        self.keywords.write(self.folder.as_fd(), self.mailbox.keywords())
-    }
-
-    /// Gives a message its file and its lines; returns where the file is.
-    fn store(
-        &mut self,
-        message: Message<'_>,
-        content: &mut Content<'_>,
-        syncer: &mut Syncer,
-    ) -> Result<Option<(Home, String)>> {
-        let Message { offset, length, date, meta, measure } = message;
-        if meta.pseudo {
-            content.drop_overflow()?;
-            return Ok(None);
-        }
-        self.uidlist_head()?;
-        let mut flags: String = meta.flags.letters().collect();
-        self.keywords
-            .append(&mut flags, &meta.keywords, self.mailbox.keywords())
-            .map_err(|reason| self.blocked(reason))?;
-        let mut base = String::with_capacity(96);
-        self.namer.base(&mut base, self.summary.messages, measure.size, measure.virtual_size);
-        let home = if meta.old { Home::Cur } else { Home::New };
-        let name = file_name(&base, home == Home::Cur, &flags);
-        syncer.take(content.store(self.home(home), &name, date)?)?;
-        self.uidlist.write(&uidlist::line(meta.uid, &base))?;
-        let hash = *measure.hash.as_bytes();
-        let entry = receipt::Entry { offset, length, hash, uid: meta.uid, flags, date, file: base };
-        self.receipt.write_with(|line| entry.write(line))?;
-        self.summary.messages += 1;
-        Ok(Some((home, name)))
-    }
-
-    /// The uidlist's first line, as soon as UIDVALIDITY is known. Its UIDNEXT may be lower than the records: Dovecot goes by
-    /// the higher (formats.md 3.4).
-    fn uidlist_head(&mut self) -> Result<()> {
-        if self.uidlist.len() > 0 {
-            return Ok(());
-        }
-        let now = i64::try_from(now()).unwrap_or(i64::MAX);
-        self.summary.uid_validity = self.mailbox.uid_validity(now);
-        let guid = run_id::random_bytes::<16>()?;
-        self.uidlist.write(&uidlist::head(self.summary.uid_validity, self.mailbox.uid_next(), &guid))
-    }
-
-    fn blocked(&self, reason: BlockReason) -> Error {
-        Error::Blocked { path: self.plan.source.path.clone(), reason }
+        self.keywords.write(self.out.folder.as_fd(), self.mailbox.keywords())
     }
 
     /// Writes the marker and makes durable whatever is not yet: after this the rename is all that is missing.
@@ -368,7 +271,7 @@ impl Stage {
             path: self.plan.source.path.clone(),
         };
         let marker = Marker { run: self.plan.run.clone(), sources: vec![source] };
-        let file = marker.write(self.folder.as_fd())?;
+        let file = marker.write(self.out.folder.as_fd())?;
         if self.plan.sync == SyncHow::PerFile {
             dir::sync(&file, crate::marker::NAME)?;
         }
@@ -378,29 +281,128 @@ impl Stage {
 
     /// Everything but the message files of [`SyncHow::PerFile`], which the pool has synced, becomes durable.
     fn settle(&mut self) -> Result<()> {
-        self.receipt.flush()?;
-        self.uidlist.flush()?;
+        let out = &mut self.out;
+        out.receipt.flush()?;
+        out.uidlist.flush()?;
         if self.plan.sync == SyncHow::SyncFs {
-            return Syncer::AtEnd.finish(self.folder.as_fd());
+            return sync_file_system(out.folder.as_fd());
         }
-        self.receipt.sync()?;
-        self.uidlist.sync()?;
+        out.receipt.sync()?;
+        out.uidlist.sync()?;
         self.keywords.sync()?;
-        for (fd, name) in [
-            (&self.cur, "cur"),
-            (&self.new, "new"),
-            (&self.tmp, "tmp"),
-            (&self.folder, "the stage"),
+        let folders = [
+            (&out.cur, "cur"),
+            (&out.new, "new"),
+            (&out.tmp, "tmp"),
+            (&out.folder, "the stage"),
             (&self.work, "the work folder"),
-        ] {
-            dir::sync(fd, name)?;
-        }
-        Ok(())
+        ];
+        folders.into_iter().try_for_each(|(fd, name)| dir::sync(fd, name))
     }
 
     /// Removes the stage of a run below its work folder; no stage there is no error.
     pub fn remove(work: BorrowedFd<'_>, run: &RunId) -> Result<()> {
         dir::remove_tree(work, &Stage::name(run))
+    }
+}
+
+/// The reading half of a pass.
+struct Reading<'s> {
+    plan: &'s Plan,
+    mailbox: &'s mut Folder,
+    keywords: &'s mut uidlist::Letters,
+    last: &'s mut Option<Last>,
+    local_offset: &'s mut i64,
+    messages: &'s mut u64,
+    uid_validity: &'s mut u32,
+    head_written: bool,
+    orders: SyncSender<Order>,
+    spares: Receiver<Vec<u8>>,
+    tmp: BorrowedFd<'s>,
+}
+
+impl Reading<'_> {
+    /// Reads to the end; returns the hash of all bytes of the mbox.
+    fn run(&mut self, mut split: Splitter<'_>, progress: OnProgress<'_>) -> Result<blake3::Hasher> {
+        let mut reader = Reader::new(self.tmp);
+        let mut meta = Meta::default();
+        let mut local = LocalTime::after(&self.plan.rules.zone, *self.local_offset);
+        while let Some(head) = split.next_message()? {
+            *self.last = Some(Last {
+                offset: head.offset,
+                messages: *self.messages,
+                position: self.mailbox.position(),
+                local_offset: local.last_offset(),
+            });
+            let date = head.stamp.map_or(0, |stamp| stamp.unix_seconds(&mut local));
+            self.mailbox.begin();
+            meta.reset();
+            let buf = self.spares.try_recv().unwrap_or_default();
+            let content = reader.read(&mut split, false, buf, &mut |which, value| {
+                self.mailbox.header(&mut meta, which, value);
+                meta.content_length
+            })?;
+            self.mailbox.complete(&mut meta).map_err(|reason| self.blocked(reason))?;
+            let extent = (head.offset, split.pos() - head.offset);
+            self.hand_over(extent, date, &meta, content)?;
+            let told = Progress { messages: *self.messages, bytes: split.pos(), total: split.end() };
+            if progress(told) == ControlFlow::Break(()) {
+                return Err(Error::Cancelled);
+            }
+        }
+        *self.local_offset = local.last_offset();
+        self.uidlist_head()?;
+        split.into_window().into_hasher()
+    }
+
+    fn hand_over(
+        &mut self,
+        (offset, length): (u64, u64),
+        date: i64,
+        meta: &Meta,
+        content: Content,
+    ) -> Result<()> {
+        if meta.pseudo {
+            return content.discard(self.tmp).map(drop);
+        }
+        self.uidlist_head()?;
+        let mut flags: String = meta.flags.letters().collect();
+        self.keywords
+            .append(&mut flags, &meta.keywords, self.mailbox.keywords())
+            .map_err(|reason| self.blocked(reason))?;
+        let home = if meta.old { Home::Cur } else { Home::New };
+        let number = *self.messages;
+        *self.messages += 1;
+        self.order(Order::Message(Message {
+            number,
+            offset,
+            length,
+            date,
+            uid: meta.uid,
+            flags,
+            home,
+            content,
+        }))
+    }
+
+    /// The uidlist's first line, as soon as UIDVALIDITY is known. Its UIDNEXT may be lower than the records: Dovecot goes by
+    /// the higher (formats.md 3.4).
+    fn uidlist_head(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.head_written, true) {
+            return Ok(());
+        }
+        *self.uid_validity = self.mailbox.uid_validity(i64::try_from(now()).unwrap_or(i64::MAX));
+        let guid = run_id::random_bytes::<16>()?;
+        self.order(Order::UidlistHead(uidlist::head(*self.uid_validity, self.mailbox.uid_next(), &guid)))
+    }
+
+    /// If nobody takes it the writing half has failed, and its error is the one that counts.
+    fn order(&self, order: Order) -> Result<()> {
+        self.orders.send(order).map_err(|_| Error::Cancelled)
+    }
+
+    fn blocked(&self, reason: BlockReason) -> Error {
+        Error::Blocked { path: self.plan.source.path.clone(), reason }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::BlockReason;
 use crate::{Error, Result, dir};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::BorrowedFd;
@@ -17,9 +18,10 @@ pub(crate) fn head(uid_validity: u32, uid_next: u32, guid: &[u8; 16]) -> String 
     format!("3 V{uid_validity} N{uid_next} G{guid:032x}\n")
 }
 
-/// A message's line; `file` is the name without `:2,`.
-pub(crate) fn line(uid: u32, file: &str) -> String {
-    format!("{uid} :{file}\n")
+/// Appends a message's line; `file` is the name without `:2,`.
+pub(crate) fn line(text: &mut String, uid: u32, file: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{uid} :{file}");
 }
 
 /// UID and base name of a line; `None` if it is none.

@@ -2,6 +2,8 @@
 //!
 //! Retention relies on this: the original is given up one day because this said that the copy is good. So it knows nothing of the
 //! process that wrote the stage, and asks the kernel to forget what it has cached (which works only once that is on disk).
+//!
+//! A few threads read: the files are small, the disk is what they wait for, and it answers many questions at once.
 
 use crate::receipt::{Entry, Reader};
 use crate::stage::file_name;
@@ -11,6 +13,16 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+/// Threads that read.
+const THREADS: usize = 4;
+/// Messages that wait for a thread: enough to keep them busy, little enough to stop at once.
+const QUEUE: usize = 64;
+/// Bytes read at a time.
+const BUFFER: usize = 256 << 10;
 
 /// What was read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,43 +34,94 @@ pub struct Verified {
 }
 
 /// Reads every message file of the Maildir again and compares it with receipt and uidlist, which have to agree line by line. The
-/// first difference is [`Error::Damaged`].
+/// first difference found is [`Error::Damaged`].
 ///
 /// For a Maildir that nobody has used yet: a reader moves files and renames them.
 pub fn verify(maildir: BorrowedFd<'_>, progress: OnProgress<'_>) -> Result<Verified> {
+    let files =
+        Files { cur: dir::open(maildir, "cur")?, new: dir::open(maildir, "new")?, bytes: AtomicU64::new(0) };
+    let (entries, queue) = sync_channel(QUEUE);
+    let queue = Mutex::new(queue);
+    let messages = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| files.compare_all(&queue))).collect();
+        let listed = compare_lists(maildir, &entries, &files.bytes, progress);
+        drop(entries);
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        listed
+    })?;
+    let there = count(&files.cur, "cur")? + count(&files.new, "new")?;
+    if there != messages {
+        return Err(damaged("cur and new", 0, format!("{there} files for {messages} messages")));
+    }
+    Ok(Verified { messages, bytes: files.bytes.into_inner() })
+}
+
+/// Reads receipt and uidlist side by side and hands each message to whoever reads its file. Returns how many there are.
+fn compare_lists(
+    maildir: BorrowedFd<'_>,
+    entries: &SyncSender<Entry>,
+    bytes: &AtomicU64,
+    progress: OnProgress<'_>,
+) -> Result<u64> {
     let mut receipt = Reader::open(maildir)?;
     let mut uids = Uids::open(maildir)?;
-    let (cur, new) = (dir::open(maildir, "cur")?, dir::open(maildir, "new")?);
-    let mut done = Verified { messages: 0, bytes: 0 };
-    let mut buf = vec![0; 1 << 20];
+    let mut messages = 0;
     while let Some(entry) = receipt.next_entry()? {
         uids.expect(&entry)?;
-        let (file, name) = find(&cur, &new, &entry)?;
-        done.bytes += compare(file, &name, &entry, &mut buf)?;
-        done.messages += 1;
-        let told = Progress { messages: done.messages, bytes: done.bytes, total: 0 };
+        if entries.send(entry).is_err() {
+            // Every thread has ended with an error, which counts more than this.
+            return Err(Error::Cancelled);
+        }
+        messages += 1;
+        let told = Progress { messages, bytes: bytes.load(Ordering::Relaxed), total: 0 };
         if progress(told) == ControlFlow::Break(()) {
             return Err(Error::Cancelled);
         }
     }
     uids.expect_end()?;
-    let files = count(&cur, "cur")? + count(&new, "new")?;
-    if files != done.messages {
-        return Err(damaged("cur and new", 0, format!("{files} files for {} messages", done.messages)));
-    }
-    Ok(done)
+    Ok(messages)
 }
 
-fn find(cur: &OwnedFd, new: &OwnedFd, entry: &Entry) -> Result<(File, String)> {
-    for (folder, in_cur) in [(cur, true), (new, false)] {
-        let name = file_name(&entry.file, in_cur, &entry.flags);
-        if let Some(file) = dir::find_file(folder, &name)? {
-            return Ok((file, name));
+/// The message files.
+struct Files {
+    cur: OwnedFd,
+    new: OwnedFd,
+    /// Compared so far.
+    bytes: AtomicU64,
+}
+
+impl Files {
+    fn compare_all(&self, queue: &Mutex<Receiver<Entry>>) -> Result<()> {
+        let mut buf = vec![0; BUFFER];
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(entry) = next else { return Ok(()) };
+            let compared = self.find(&entry).and_then(|(file, name)| compare(file, &name, &entry, &mut buf));
+            match compared {
+                Ok(bytes) => self.bytes.fetch_add(bytes, Ordering::Relaxed),
+                Err(e) => {
+                    // Nobody needs the rest: it is taken out of the way of whoever hands it over.
+                    while queue.lock().unwrap_or_else(PoisonError::into_inner).recv().is_ok() {}
+                    return Err(e);
+                }
+            };
         }
     }
-    Err(damaged(&entry.file, 0, "the file is missing".into()))
+
+    fn find(&self, entry: &Entry) -> Result<(File, String)> {
+        for (folder, in_cur) in [(&self.cur, true), (&self.new, false)] {
+            let name = file_name(&entry.file, in_cur, &entry.flags);
+            if let Some(file) = dir::find_file(folder, &name)? {
+                return Ok((file, name));
+            }
+        }
+        Err(damaged(&entry.file, 0, "the file is missing".into()))
+    }
 }
 
+/// Returns the file's size if it is what the receipt says.
 fn compare(mut file: File, name: &str, entry: &Entry, buf: &mut [u8]) -> Result<u64> {
     let stat = nix::sys::stat::fstat(&file).map_err(Error::io("look at", name))?;
     if stat.st_mtime != entry.date {
@@ -70,11 +133,12 @@ fn compare(mut file: File, name: &str, entry: &Entry, buf: &mut [u8]) -> Result<
     let mut size = 0;
     loop {
         let n = file.read(buf).map_err(Error::io("read", name))?;
-        if n == 0 {
-            break;
-        }
         hasher.update(&buf[..n]);
         size += n as u64;
+        // A short read is the end of a file that nobody writes to; its size says so, too.
+        if n == 0 || i64::try_from(size) == Ok(stat.st_size) {
+            break;
+        }
     }
     if *hasher.finalize().as_bytes() != entry.hash {
         return Err(damaged(name, size, "its bytes are others".into()));
@@ -87,18 +151,8 @@ fn compare(mut file: File, name: &str, entry: &Entry, buf: &mut [u8]) -> Result<
 
 /// Message files in a folder.
 fn count(folder: &OwnedFd, name: &str) -> Result<u64> {
-    let mut listing = nix::dir::Dir::openat(
-        folder,
-        ".",
-        nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC,
-        nix::sys::stat::Mode::empty(),
-    )
-    .map_err(Error::io("list", name))?;
     let mut files = 0;
-    for entry in listing.iter() {
-        let entry = entry.map_err(Error::io("list", name))?;
-        files += u64::from(!entry.file_name().to_bytes().starts_with(b"."));
-    }
+    dir::for_each_name(folder, name, |file| files += u64::from(!file.starts_with(b".")))?;
     Ok(files)
 }
 
@@ -112,12 +166,8 @@ struct Uids {
 
 impl Uids {
     fn open(maildir: BorrowedFd<'_>) -> Result<Self> {
-        let mut uids = Uids {
-            lines: BufReader::new(dir::open_file(maildir.as_fd(), uidlist::NAME)?),
-            line: String::new(),
-            number: 0,
-            last: 0,
-        };
+        let lines = BufReader::new(dir::open_file(maildir.as_fd(), uidlist::NAME)?);
+        let mut uids = Uids { lines, line: String::new(), number: 0, last: 0 };
         if !uids.next()?.starts_with("3 V") {
             return Err(damaged(uidlist::NAME, 1, "no head of version 3".into()));
         }
