@@ -107,15 +107,22 @@ impl Interface {
             },
             // On a bus, signals would reach everybody; so they go to the caller alone, and only while it waits.
             Caller::OnBus => {
-                let changes = self.agent.conversions.changes();
+                let mut changes = self.agent.conversions.changes();
                 let caller = match header.sender() {
                     Some(sender) => emitter.set_destination(BusName::Unique(sender.to_owned())),
                     None => emitter,
                 };
-                tokio::select! {
+                let answers = tokio::select! {
                     answers = converting => answers,
-                    () = forward(changes, &caller, rights) => Err(Error::Stopping("the agent is stopping".to_owned())),
+                    () = forward(&mut changes, &caller, rights) => {
+                        Err(Error::Stopping("the agent is stopping".to_owned()))
+                    }
+                };
+                // What happened last is told before the answer.
+                while let Ok(change) = changes.try_recv() {
+                    tell(&change, &caller, rights).await;
                 }
+                answers
             }
         }
     }
@@ -189,24 +196,28 @@ fn not_yet(method: &str, of: &str) -> Error {
 }
 
 /// Tells a peer what happens to those whom it may see; ends with the connection or the agent.
-pub(super) async fn forward_changes(changes: Receiver<Change>, connection: &Connection, rights: Rights) {
+pub(super) async fn forward_changes(mut changes: Receiver<Change>, connection: &Connection, rights: Rights) {
     if let Ok(emitter) = SignalEmitter::new(connection, mailready_bus::OBJECT) {
-        forward(changes, &emitter, rights).await;
+        forward(&mut changes, &emitter, rights).await;
     }
 }
 
-async fn forward(mut changes: Receiver<Change>, to: &SignalEmitter<'_>, rights: Rights) {
+async fn forward(changes: &mut Receiver<Change>, to: &SignalEmitter<'_>, rights: Rights) {
     loop {
         match changes.recv().await {
-            Ok(change) if rights.sees(&change.account) => {
-                let (state, details) = status::of_change(&change);
-                // A peer that is gone, or reads nothing, is noticed elsewhere; its calls still have to be answered.
-                let telling = Interface::mailbox_changed(to, &change.account.name, state.as_str(), details);
-                let _ = timeout(BUS_DEADLINE, telling).await;
-            }
+            Ok(change) => tell(&change, to, rights).await,
             // Those who lag behind miss some; the last state is what counts, and `Status` tells it.
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
+    }
+}
+
+async fn tell(change: &Change, to: &SignalEmitter<'_>, rights: Rights) {
+    if rights.sees(&change.account) {
+        let (state, details) = status::of_change(change);
+        // A peer that is gone, or reads nothing, is noticed elsewhere; its calls still have to be answered.
+        let telling = Interface::mailbox_changed(to, &change.account.name, state.as_str(), details);
+        let _ = timeout(BUS_DEADLINE, telling).await;
     }
 }
