@@ -10,13 +10,15 @@ mod paper;
 mod timeline;
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use nix::sys::signal::{SigSet, Signal};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::lab::Machine;
+use crate::lab::{Machine, Result};
 use options::{Options, Wish};
 use paper::Paper;
 
@@ -40,7 +42,12 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         paper.complain(&format!("signals cannot be waited for: {error}"));
         return ExitCode::from(71);
     }
-    match acts::play(&options, &stage, &paper) {
+    let played = acts::play(&options, &stage, &paper);
+    // With the machine gone the play fails as a matter of course; whoever ended it has the last word.
+    while stage.interrupted.load(Ordering::SeqCst) {
+        thread::park();
+    }
+    match played {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -52,35 +59,52 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// The machine, once there is one, for whoever has to end it.
 #[derive(Clone, Default)]
-pub(crate) struct Stage(Arc<Mutex<Option<Arc<Machine>>>>);
+pub(crate) struct Stage {
+    machine: Arc<Mutex<Option<Arc<Machine>>>>,
+    interrupted: Arc<AtomicBool>,
+}
 
 impl Stage {
-    fn set(&self, machine: Machine) -> Arc<Machine> {
-        let machine = Arc::new(machine);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&machine));
-        machine
+    /// Starts the machine. Whoever wants to end it meanwhile waits until it is there to be ended.
+    fn raise(&self, start: impl FnOnce() -> Result<Machine>) -> Result<Arc<Machine>> {
+        let mut place = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        let machine = Arc::new(start()?);
+        *place = Some(Arc::clone(&machine));
+        Ok(machine)
     }
 
+    /// Ends the machine, and comes back when it has ended, whoever was the first to want it.
     fn clear(&self) {
-        let machine = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(machine) = machine {
+        let place = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(machine) = place.as_ref() {
             machine.end();
         }
     }
 }
 
-/// Ctrl-C, a closed terminal, `kill`: a thread waits for them, ends the machine, and only then the process. The signals are
-/// blocked before any other thread or program is started; programs started later get a clean mask from the standard library.
-fn end_on_signals(stage: Stage) -> nix::Result<()> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    signals.thread_block()?;
+/// Ctrl-C, a closed terminal, `kill`: a thread hears of them, ends the machine, and only then the process. By handlers and not
+/// by blocking the signals: a blocked signal stays blocked in every server that is started.
+fn end_on_signals(stage: Stage) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listening = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    drop(listening);
     thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            Paper::new().line("\nInterrupted: ending the private machine ...");
-            stage.clear();
-            Paper::new().line("Nothing is left of it.");
-            std::process::exit(128 + signal as i32);
-        }
+        let number = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => 2,
+                _ = terminate.recv() => 15,
+                _ = hangup.recv() => 1,
+            }
+        });
+        let paper = Paper::new();
+        paper.line("\nInterrupted: ending the private machine ...");
+        stage.interrupted.store(true, Ordering::SeqCst);
+        stage.clear();
+        paper.line("Nothing is left of it.");
+        std::process::exit(128 + number);
     });
     Ok(())
 }

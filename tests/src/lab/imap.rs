@@ -302,7 +302,12 @@ fn is_status(items: &[Item]) -> bool {
 fn unexpected(asked: &str, got: &str) -> LabError {
     let mut shown = String::new();
     for character in got.chars().take(300) {
-        let _ = write!(shown, "{}", character.escape_debug());
+        if character.is_control() {
+            // A string takes every write.
+            let _ = write!(shown, "{}", character.escape_default());
+        } else {
+            shown.push(character);
+        }
     }
     LabError::Protocol { asked: asked.into(), got: shown }
 }
