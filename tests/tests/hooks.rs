@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mailready_tests::fake_agent::{FakeAgent, Play};
-use mailready_tests::lab::Binaries;
+use mailready_tests::lab::{Binaries, eventually};
 
 fn hooks() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../hooks").canonicalize().unwrap()
@@ -92,10 +92,10 @@ fn a_dial_in_waits_for_nothing_of_ours() {
     ));
     ppp.up(&[("PEERNAME", "ann"), ("LD_PRELOAD", ""), ("SECRET", "x")]);
     assert!(!seen.exists());
-    // Opening waits until the other side is there.
-    drop(fs::File::options().write(true).open(&fifo).unwrap());
-    mailready_tests::lab::eventually("the hook to write", String::new, || seen.exists().then_some(()))
-        .unwrap();
+    let mut let_go = fs::File::options();
+    let_go.write(true).custom_flags(nix::libc::O_NONBLOCK);
+    eventually("the hook to hang", String::new, || let_go.open(&fifo).ok()).unwrap();
+    eventually("the hook to write", String::new, || seen.exists().then_some(())).unwrap();
     assert_eq!(fs::read_to_string(&seen).unwrap(), "");
 }
 

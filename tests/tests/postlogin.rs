@@ -5,14 +5,14 @@
 use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mailready_tests::fake_agent::{FakeAgent, Play};
-use mailready_tests::lab::Binaries;
+use mailready_tests::lab::{Binaries, eventually};
 
 const SCRIPT: &str = include_str!("../../hooks/dovecot/postlogin");
 
@@ -118,6 +118,10 @@ impl Scene {
     fn session(&self) -> Seen {
         let (client, ours) = UnixStream::pair().unwrap();
         let (imap, comm) = UnixStream::pair().unwrap();
+        for ends in [&client, &imap] {
+            // A script that goes wrong fails the test, and does not hang it.
+            ends.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        }
         // Handed over as standard error, and moved to 3 by a shell: a `Command` of Rust has only the first three.
         let mut command = Command::new("/bin/sh");
         command
@@ -193,7 +197,9 @@ fn a_maildir_is_opened_without_an_answer_from_anyone() {
     let seen = scene.session();
     assert_eq!((seen.next, seen.client.as_str()), (scene.maildir(), "* OK\n"));
     assert_eq!((&seen.imap).read_to_end(&mut Vec::new()).unwrap(), 0);
-    drop(fs::File::options().write(true).open(&leash).unwrap());
+    let mut let_go = fs::File::options();
+    let_go.write(true).custom_flags(nix::libc::O_NONBLOCK);
+    eventually("notify to hang", String::new, || let_go.open(&leash).ok()).unwrap();
 }
 
 #[test]
@@ -294,7 +300,7 @@ fn every_kind_of_bad_notify_leaves_the_mbox() {
 fn a_notify_that_hangs_past_its_deadline_is_ended() {
     let scene = Scene::new();
     // Deaf to everything but the last resort, and stopped besides.
-    scene.program("notify", "#!/bin/sh\ntrap '' TERM INT HUP\nkill -STOP $$\nread -r line <\"$0\"\n");
+    scene.program("notify", "#!/bin/sh\ntrap '' TERM INT HUP\nwhile :; do kill -STOP $$; done\n");
     scene.script(&[("notify", &scene.path("notify").display().to_string()), ("deadline", "1")]);
     let seen = scene.session();
     assert_eq!(seen.next, scene.mbox());
