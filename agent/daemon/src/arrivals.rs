@@ -3,6 +3,7 @@
 //! A hook waits for a login, so the first answer goes out within 100 ms whatever the name service or the disk does: `taken` to those who do
 //! not wait, `wait` to those who do. The last word on a user who is on Maildir already comes from memory and touches neither queue nor disk.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,7 @@ pub async fn serve(agent: Arc<Agent>, door: Door, peer: Peer, connection: Connec
         Err(ReceiveError::Closed | ReceiveError::Io(_)) => return,
         Err(error) => {
             agent.counters.malformed.add();
-            complain(&agent, door, peer, &error);
+            complain(door, peer, &error);
             // Whether it is heard makes no difference.
             let _ = connection.send(Answer::Refused(Reason::Malformed));
             // Closing descriptors that a peer chose takes as long as the peer likes; that is not for this thread, and counts against the peer.
@@ -67,38 +68,30 @@ async fn resolve(agent: &Agent, door: Door, peer: Peer, request: &Request) -> Re
         Door::Selves => Lane::Selves,
     };
     let settings = agent.settings();
-    let refused = |reason| Err(Answer::Refused(reason));
     let resolved = agent.users.resolve(&settings.config, request.user.as_bytes(), lane).await;
-    if door == Door::Selves && !matches!(&resolved, Ok(account) if account.uid == peer.uid) {
-        // Whether there is such a user is not this peer's business.
-        agent.counters.not_allowed.add();
-        complain(agent, door, peer, &"speaks for somebody else");
-        return match resolved {
-            Err(UserError::Late) => Err(Answer::Stay(Reason::Late)),
-            Err(UserError::Service(_)) => Err(Answer::Stay(Reason::Failed)),
-            Err(UserError::Name(_)) => refused(Reason::Malformed),
-            _ => refused(Reason::NotAllowed),
-        };
-    }
-    match resolved {
-        Ok(account) => Ok(account),
-        Err(UserError::Name(error)) => {
-            agent.counters.malformed.add();
-            complain(agent, door, peer, &error);
-            refused(Reason::Malformed)
+    let for_itself = |uid| door == Door::Arrival || uid == peer.uid;
+    let (counter, what, answer): (_, &dyn Display, _) = match &resolved {
+        Ok(account) if for_itself(account.uid) => return Ok(Arc::clone(account)),
+        Err(UserError::Name(error)) => (&agent.counters.malformed, error, Answer::Refused(Reason::Malformed)),
+        Err(error @ UserError::Late) => (&agent.counters.lookup_failed, error, Answer::Stay(Reason::Late)),
+        Err(error @ UserError::Service(_)) => {
+            (&agent.counters.lookup_failed, error, Answer::Stay(Reason::Failed))
+        }
+        // Whether there is such a user is not the business of somebody else.
+        Ok(_) | Err(_) if door == Door::Selves => {
+            (&agent.counters.not_allowed, &"speaks for somebody else", Answer::Refused(Reason::NotAllowed))
         }
         Err(UserError::Unknown) => {
+            // Password guessers cause these by the thousand; the count tells.
             agent.counters.unknown_user.add();
-            refused(Reason::UnknownUser)
+            return Err(Answer::Refused(Reason::UnknownUser));
         }
-        Err(UserError::Root) => Err(Answer::Stay(Reason::NotSelected)),
-        Err(UserError::Paths(_)) => Err(Answer::Stay(Reason::Blocked)),
-        Err(error @ (UserError::Service(_) | UserError::Late)) => {
-            agent.counters.lookup_failed.add();
-            complain(agent, door, peer, &error);
-            Err(Answer::Stay(if error == UserError::Late { Reason::Late } else { Reason::Failed }))
-        }
-    }
+        Err(UserError::Paths(_)) => return Err(Answer::Stay(Reason::Blocked)),
+        Ok(_) | Err(UserError::Root) => return Err(Answer::Stay(Reason::NotSelected)),
+    };
+    counter.add();
+    complain(door, peer, what);
+    Err(answer)
 }
 
 /// What is to be done for a user who arrives.
@@ -191,7 +184,7 @@ async fn announcement(agent: &Agent, request: &Request, account: &SharedAccount,
 }
 
 /// Writes about a peer, sparingly: anybody can cause this.
-fn complain(_agent: &Agent, door: Door, peer: Peer, what: &dyn std::fmt::Display) {
+fn complain(door: Door, peer: Peer, what: &dyn Display) {
     static LINES: [Sparing; 2] = [Sparing::new(12), Sparing::new(12)];
     let lines = match door {
         Door::Arrival => &LINES[0],

@@ -20,10 +20,8 @@ pub fn init() {
         Form::Plain => registry.with(to_stderr.with_ansi(io::stderr().is_terminal()).with_target(false)).try_init(),
     };
     // In a test the process may have a log already.
-    if result.is_ok() {
-        if let Some(complaint) = complaint {
-            tracing::warn!("{complaint}");
-        }
+    if let (Ok(()), Some(complaint)) = (result, complaint) {
+        tracing::warn!("{complaint}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use mailready_protocol::{Answer, Reason};
 use mailready_tests::lab::{Binaries, PATIENCE, eventually, skip};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::unistd::Pid;
 
 use crate::site::{announce_at, arrival};
@@ -68,8 +70,14 @@ impl Scene {
 
     fn start(&self, environment: &[(&str, &str)]) -> Running {
         let mut command = self.command();
-        command.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        command.envs(environment.iter().copied());
+        Running::of(command)
+    }
+}
+
+impl Running {
+    fn of(mut command: Command) -> Running {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (tell, lines) = channel();
         thread::spawn(move || {
@@ -81,9 +89,7 @@ impl Scene {
         });
         Running { child, lines, seen: Vec::new() }
     }
-}
 
-impl Running {
     fn wait_for(&mut self, what: &str) -> String {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
@@ -286,6 +292,30 @@ fn it_tells_the_service_manager_and_takes_its_sockets() {
     agent.signal(Signal::SIGTERM);
     hear("STOPPING=1");
     assert_eq!(agent.ends(), Some(0));
+}
+
+#[test]
+fn a_socket_that_systemd_made_is_used_and_left_alone() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let path = scene.path("self.sock");
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::empty(), None).unwrap();
+    bind(socket.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    listen(&socket, Backlog::new(8).unwrap()).unwrap();
+    // As systemd does: descriptor 3, and the process number of whom it is for.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" --config \"$1\" 3<&0 </dev/null"]);
+    command.arg(&scene.program).arg(scene.path("mailready.toml")).stdin(socket);
+    let mut agent = Running::of(command);
+    agent.wait_for("ready");
+    // Root is nobody's self; but somebody answers.
+    assert_eq!(announce(&path, "root"), Answer::Refused(Reason::NotAllowed));
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.ends(), Some(0));
+    assert!(path.exists(), "it is systemd's");
+    assert!(!scene.path("arrival.sock").exists());
 }
 
 fn announce(socket: &Path, user: &str) -> Answer {

@@ -112,7 +112,7 @@ impl Mailboxes for Twin {
     fn convert(&self, account: SharedAccount, ask: Ask) -> BoxFuture<'_, Outcome> {
         Box::pin(async move {
             self.write(Heard::Convert(account.name.clone(), *ask.why.borrow()));
-            (ask.report)(Progress { stage: Stage::Staging, messages: 1, bytes: 1024, bytes_total: 4096 });
+            (ask.report)(Progress { stage: Stage::Staging, messages: 7, bytes: 1024, bytes_total: 4096 });
             let mut script = self.script(&account.name).subscribe();
             let mut stop = ask.stop;
             let stopped = async {

@@ -109,11 +109,8 @@ impl Talk {
     }
 }
 
-/// Messages are not counted before they are read, so what is shown of a conversion under way is its bytes, in kilobytes.
+/// Messages are not counted before they are read, so how many there are in all is never known.
 fn progress(view: &View) -> Progress {
-    let kilobytes = |bytes: u64| u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
-    view.progress.map_or_else(Progress::default, |progress| Progress {
-        done: kilobytes(progress.bytes),
-        total: kilobytes(progress.bytes_total),
-    })
+    let done = view.progress.map_or(0, |progress| u32::try_from(progress.messages).unwrap_or(u32::MAX));
+    Progress { done, total: 0 }
 }
