@@ -3,11 +3,11 @@
 use crate::{Error, Result};
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 const SAFE: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_CLOEXEC);
@@ -55,6 +55,17 @@ pub(crate) fn find_file(dir: impl AsFd, name: &str) -> Result<Option<File>> {
 /// Removes a file.
 pub(crate) fn unlink(dir: impl AsFd, name: &str) -> Result<()> {
     unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).map_err(Error::io("remove", name))
+}
+
+/// Moves a file to a name that must be free. Not there: no error.
+pub(crate) fn move_if_there(
+    (from, old): (BorrowedFd<'_>, &str),
+    (to, new): (BorrowedFd<'_>, &str),
+) -> Result<()> {
+    match renameat2(from, old, to, new, RenameFlags::RENAME_NOREPLACE) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(Error::io("move", old)(e)),
+    }
 }
 
 /// Makes what was done to a folder or file durable.

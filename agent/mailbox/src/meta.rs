@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn an_index_of_another_uidvalidity_counts_for_nothing() {
-        let known = Known { uid_validity: Some(3), uid_next: Some(100), keywords: vec![] };
+        let known = Known { uid_validity: Some(3), uid_next: Some(100), ..Known::default() };
         let mut m = Mailbox(Folder::new(&known));
         assert_eq!(m.message(&[(Hidden::XImapBase, "7 20")]).uid, 21);
         let mut m = Mailbox(Folder::new(&known));

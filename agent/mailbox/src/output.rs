@@ -116,6 +116,17 @@ impl Output {
         }
     }
 
+    /// Moves a message to the folder it belongs in, if it is in the other one.
+    pub(crate) fn move_home(&mut self, entry: &receipt::Entry, home: Home) -> Result<()> {
+        let name = |home| file_name(&entry.file, home == Home::Cur, &entry.flags);
+        let (other, wanted) = (if home == Home::Cur { Home::New } else { Home::Cur }, name(home));
+        dir::move_if_there((self.home(other), &name(other)), (self.home(home), &wanted))?;
+        if let Some(last) = self.last.as_mut().filter(|last| last.name == name(other)) {
+            (last.home, last.name) = (home, wanted);
+        }
+        Ok(())
+    }
+
     /// Takes the last message back, if one was written.
     pub(crate) fn take_back_last(&mut self) -> Result<()> {
         let Some(last) = self.last.take() else { return Ok(()) };

@@ -137,6 +137,9 @@ pub struct Known {
     pub uid_next: Option<u32>,
     /// Keywords the index knows besides X-IMAPbase.
     pub keywords: Vec<String>,
+    /// Messages in front of the first that is \Recent. Without it: those without `O` in their Status are. (Dovecot writes no `O` for what a session has
+    /// seen; which messages are \Recent is in its index alone.)
+    pub not_recent: Option<u64>,
 }
 
 #[cfg(test)]

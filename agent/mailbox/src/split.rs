@@ -326,3 +326,57 @@ fn is_from_line(data: &[u8]) -> bool {
     let complete = data.len() >= PEEK - 2 || memchr::memchr(b'\n', data).is_some();
     complete && data.strip_prefix(b"From ").is_some_and(|rest| from_line::parse(rest).is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    /// Offset, end and bytes of each message, read through a window of that many bytes, and the hash of all.
+    fn split(mbox: &[u8], capacity: usize) -> Result<(Vec<(u64, u64, Vec<u8>)>, blake3::Hash)> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(mbox).unwrap();
+        let end = mbox.len() as u64;
+        let hasher = blake3::Hasher::new();
+        let window = Window::with_capacity(file.as_fd(), "mbox".into(), 0, end, hasher, 0, capacity);
+        let mut split = Splitter::new(window);
+        let mut messages = Vec::new();
+        while let Some(head) = split.next_message()? {
+            let mut bytes = Vec::new();
+            while let Some(piece) = split.piece()? {
+                bytes.extend_from_slice(piece);
+            }
+            messages.push((head.offset, split.pos(), bytes));
+        }
+        Ok((messages, split.into_window().into_hasher()?.finalize()))
+    }
+
+    const FROM: &str = "From a@b Fri Nov  9 22:33:52 2001\n";
+
+    proptest! {
+        #[test]
+        fn windows_of_any_size_show_the_same(
+            bits in proptest::collection::vec(proptest::sample::select(vec![
+                FROM, "\n", "\n", "\r\n", "\r", "From ", "F", "body\n", "From x y\n",
+                "a line that is long enough to fill a good part of a small window, and some more, until it is full\n"]), 0..60),
+            capacity in 300usize..700,
+        ) {
+            let mbox = [FROM, &bits.concat()].concat();
+            let (small, small_hash) = split(mbox.as_bytes(), capacity).unwrap();
+            let (large, large_hash) = split(mbox.as_bytes(), 1 << 20).unwrap();
+            prop_assert_eq!(small, large);
+            prop_assert_eq!(small_hash, large_hash);
+            prop_assert_eq!(large_hash, blake3::hash(mbox.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_from_line_larger_than_the_window_still_separates() {
+        let long = format!("From a@b Fri Nov  9 22:33:52 2001 {}\n", "x".repeat(5000));
+        let (messages, _) = split(format!("{long}A: 1\n\nx\n\n{long}B: 2\n\ny\n").as_bytes(), 1000).unwrap();
+        let bytes: Vec<_> = messages.into_iter().map(|(_, _, bytes)| bytes).collect();
+        assert_eq!(bytes, [b"A: 1\n\nx\n".to_vec(), b"B: 2\n\ny".to_vec()]);
+    }
+}

@@ -209,6 +209,7 @@ impl Stage {
             self.mailbox = Folder::new(&self.plan.known);
             self.out.take_back_last()?;
             self.out.uidlist.cut(0)?;
+            self.keywords.forget();
         } else {
             self.out.take_back_last()?;
         }
@@ -300,6 +301,26 @@ impl Stage {
         folders.into_iter().try_for_each(|(fd, name)| dir::sync(fd, name))
     }
 
+    /// Tells which messages are \Recent now (see [`Known::not_recent`]) and moves those for which that has changed between `new/` and `cur/`.
+    pub fn set_not_recent(&mut self, not_recent: Option<u64>) -> Result<()> {
+        let Some(now) = not_recent.filter(|_| not_recent != self.plan.known.not_recent) else {
+            return Ok(());
+        };
+        // Where they are decided by their own headers so far, any of them may be in the wrong place.
+        let before = self.plan.known.not_recent.replace(now);
+        let changed = before.map_or(0..u64::MAX, |before| before.min(now)..before.max(now));
+        self.out.receipt.flush()?;
+        let mut receipt = receipt::Reader::open(self.out.folder.as_fd())?;
+        let mut number = 0;
+        while let Some(entry) = receipt.next_entry()? {
+            if changed.contains(&number) {
+                self.out.move_home(&entry, if number < now { Home::Cur } else { Home::New })?;
+            }
+            number += 1;
+        }
+        Ok(())
+    }
+
     /// Removes the stage of a run below its work folder; no stage there is no error.
     pub fn remove(work: BorrowedFd<'_>, run: &RunId) -> Result<()> {
         dir::remove_tree(work, &Stage::name(run))
@@ -370,8 +391,9 @@ impl Reading<'_> {
         self.keywords
             .append(&mut flags, &meta.keywords, self.mailbox.keywords())
             .map_err(|reason| self.blocked(reason))?;
-        let home = if meta.old { Home::Cur } else { Home::New };
         let number = *self.messages;
+        let old = self.plan.known.not_recent.map_or(meta.old, |not_recent| number < not_recent);
+        let home = if old { Home::Cur } else { Home::New };
         *self.messages += 1;
         self.order(Order::Message(Message {
             number,

@@ -79,6 +79,11 @@ impl Letters {
         }
     }
 
+    /// No message has a keyword any more.
+    pub(crate) fn forget(&mut self) {
+        self.used.clear();
+    }
+
     /// Writes the list, anew if need be. Not synced.
     pub(crate) fn write(&mut self, folder: BorrowedFd<'_>, all: &[String]) -> Result<()> {
         self.prepare(all);

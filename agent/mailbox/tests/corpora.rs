@@ -3,6 +3,8 @@
 //! `MAILREADY_CORPORA` names a folder with a `MANIFEST.tsv` whose columns `repo`, `path` and `dovecot_2.3.19_msgs` say what
 //! Dovecot 2.3.19 answered for each file. Without it the test is skipped, and says so.
 
+#![allow(clippy::unwrap_used, reason = "these are tests: what fails here fails the test")]
+
 use mailready_mailbox::convert_file::{Options, convert_file};
 use mailready_mailbox::{Error, Rules, Server, Zone};
 use std::collections::HashMap;

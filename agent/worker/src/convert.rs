@@ -38,6 +38,7 @@ pub(crate) struct Conversion<'a> {
     place: &'a Place,
     source: Source,
     spool: OwnedFd,
+    not_recent: Option<u64>,
 }
 
 /// A stage and the look it was made by.
@@ -56,9 +57,10 @@ impl<'a> Conversion<'a> {
         rules: &'a Rules,
         place: &'a Place,
         spool: OwnedFd,
+        not_recent: Option<u64>,
     ) -> Self {
         let source = Source { name: "INBOX".to_owned(), path: job.inbox.clone() };
-        Self { channel, run, rules, place, source, spool }
+        Self { channel, run, rules, place, source, spool, not_recent }
     }
 
     pub(crate) fn run(mut self) -> Result<(), Stop> {
@@ -95,8 +97,9 @@ impl<'a> Conversion<'a> {
         let mut locks = None;
         loop {
             match self.channel.order()? {
-                (Order::Refresh, fd) => {
+                (Order::Refresh { not_recent }, fd) => {
                     locks = None;
+                    self.not_recent = not_recent;
                     if let Some(fd) = fd {
                         self.spool = fd;
                     }
@@ -140,7 +143,7 @@ impl<'a> Conversion<'a> {
             self.place.work(),
             self.run,
             &self.source,
-            &mailready_mailbox::Known::default(),
+            &mailready_mailbox::Known { not_recent: self.not_recent, ..Default::default() },
             self.rules,
             SyncHow::PerFile,
             &mut |progress| passing.on(progress),
@@ -160,6 +163,7 @@ impl<'a> Conversion<'a> {
             let now = Look::at(&self.spool, self.place)?;
             let index_changes = staged.index_changes + u64::from(now.index != staged.look.index);
             if now.spool == staged.look.spool {
+                staged.stage.set_not_recent(self.not_recent).map_err(Stop::engine(Step::Refresh))?;
                 return Ok(Staged { look: now, index_changes, ..staged });
             }
             staged = if self.only_grew(&staged, &now, u64::MAX)? {

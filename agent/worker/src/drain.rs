@@ -52,7 +52,7 @@ impl<'a> Drain<'a> {
                 (Order::Forgotten { entry }, _) => {
                     Folders { work: self.place.work(), run: self.run, entry }.forget_below(u64::MAX)?;
                 }
-                (Order::Refresh, _) => {
+                (Order::Refresh { .. }, _) => {
                     _locks = None;
                     let now = IndexLook::at(self.place)?;
                     index_changes += u64::from(now != index);
@@ -76,7 +76,7 @@ impl<'a> Drain<'a> {
                 }
                 (Order::Release, _) => return self.channel.say(Report::Done),
                 (Order::Abort, _) => return Err(Stop::Abort),
-                (Order::Stage | Order::Commit | Order::Extract { .. }, _) => {
+                (Order::Stage { .. } | Order::Commit | Order::Extract { .. }, _) => {
                     return Err(Stop::errno(Step::Probe, Errno::EBADMSG));
                 }
             }

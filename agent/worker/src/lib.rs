@@ -137,10 +137,13 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
     let rules = mailready_mailbox::Rules { server: mailready_mailbox::Server::Dovecot, zone };
     let place = place::Place::open(&job)?;
     let sandboxed = sandbox::enter(&place).map_err(Stop::failed(Step::Sandbox))?;
-    channel.say(Report::Ready { sandboxed })?;
+    let indexed = look::IndexLook::at(&place)?.is_there();
+    channel.say(Report::Ready { sandboxed, indexed })?;
     if let Some(spool) = spool {
         return match channel.order()? {
-            (Order::Stage, _) => convert::Conversion::new(channel, &job, &run, &rules, &place, spool).run(),
+            (Order::Stage { not_recent }, _) => {
+                convert::Conversion::new(channel, &job, &run, &rules, &place, spool, not_recent).run()
+            }
             (Order::Abort, _) => Err(Stop::Abort),
             _ => Err(Stop::errno(Step::Stage, nix::errno::Errno::EBADMSG)),
         };

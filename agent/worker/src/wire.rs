@@ -16,9 +16,15 @@ pub const SIZE: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Write the stage from the spool whose descriptor came with the job.
-    Stage,
+    Stage {
+        /// Messages before the first that is \Recent, if Dovecot has been asked: its index alone knows.
+        not_recent: Option<u64>,
+    },
     /// Look again and bring the stage up to date; a descriptor comes along if the spool is another file now.
-    Refresh,
+    Refresh {
+        /// As in [`Order::Stage`].
+        not_recent: Option<u64>,
+    },
     /// The spool is locked: lock the index logs, compare with the last look, take what has been appended.
     Confirm,
     /// Seal the stage and put it in place.
@@ -46,10 +52,12 @@ pub enum Order {
 /// From the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// Became the user, is in its sandbox, holds the work folder; `sandboxed` tells whether Landlock was fully enforced.
+    /// Became the user, is in its sandbox, holds the work folder.
     Ready {
         /// Landlock and system-call filter are fully in force.
         sandboxed: bool,
+        /// Dovecot keeps an index of this mbox.
+        indexed: bool,
     },
     /// Still writing.
     Progress {
@@ -267,8 +275,8 @@ impl Order {
     /// As it goes over the wire.
     pub fn encode(&self) -> [u8; SIZE] {
         let mut frame = Frame::new(match self {
-            Self::Stage => 1,
-            Self::Refresh => 2,
+            Self::Stage { .. } => 1,
+            Self::Refresh { .. } => 2,
             Self::Confirm => 3,
             Self::Commit => 4,
             Self::Release => 5,
@@ -278,6 +286,10 @@ impl Order {
             Self::Forgotten { .. } => 9,
         });
         match *self {
+            Self::Stage { not_recent } | Self::Refresh { not_recent } => {
+                frame.flag = not_recent.is_some();
+                frame.numbers[0] = not_recent.unwrap_or(0);
+            }
             Self::Extract { entry, from } => {
                 frame.flag = from.is_some();
                 frame.numbers = [entry, from.unwrap_or(0), 0];
@@ -295,8 +307,8 @@ impl Order {
     pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
         let frame = Frame::read(packet)?;
         Ok(match frame.kind {
-            1 => Self::Stage,
-            2 => Self::Refresh,
+            1 => Self::Stage { not_recent: frame.flag.then_some(frame.numbers[0]) },
+            2 => Self::Refresh { not_recent: frame.flag.then_some(frame.numbers[0]) },
             3 => Self::Confirm,
             4 => Self::Commit,
             5 => Self::Release,
@@ -314,7 +326,9 @@ impl Report {
     pub fn encode(&self) -> [u8; SIZE] {
         let mut frame = Frame::new(0);
         match *self {
-            Self::Ready { sandboxed } => (frame.kind, frame.flag) = (1, sandboxed),
+            Self::Ready { sandboxed, indexed } => {
+                (frame.kind, frame.flag, frame.numbers[0]) = (1, sandboxed, u64::from(indexed));
+            }
             Self::Progress { messages, bytes, total } => {
                 (frame.kind, frame.numbers) = (2, [messages, bytes, total])
             }
@@ -346,7 +360,7 @@ impl Report {
     pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
         let Frame { kind, code, flag, numbers: [a, b, c] } = Frame::read(packet)?;
         Ok(match kind {
-            1 => Self::Ready { sandboxed: flag },
+            1 => Self::Ready { sandboxed: flag, indexed: a == 1 },
             2 => Self::Progress { messages: a, bytes: b, total: c },
             3 => Self::Staged { messages: a, length: b, indexed: flag, index_changes: c },
             4 => Self::Changed,
@@ -409,8 +423,8 @@ mod tests {
     #[test]
     fn every_order_and_report_comes_back_as_it_went() {
         let orders = [
-            Order::Stage,
-            Order::Refresh,
+            Order::Stage { not_recent: None },
+            Order::Refresh { not_recent: Some(7) },
             Order::Confirm,
             Order::Commit,
             Order::Release,
@@ -424,7 +438,7 @@ mod tests {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
         }
         let mut reports = vec![
-            Report::Ready { sandboxed: true },
+            Report::Ready { sandboxed: true, indexed: true },
             Report::Progress { messages: 1, bytes: 2, total: 3 },
             Report::Staged { messages: 4, length: 5, indexed: true, index_changes: 6 },
             Report::Changed,

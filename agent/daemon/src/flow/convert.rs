@@ -12,8 +12,8 @@ use mailready_worker::wire::{Order, Report};
 use nix::sys::stat::FileStat;
 
 use super::crew::{Worker, WorkerError};
-use super::gate::{self, IndexState};
-use super::spool::{AtPath, Locked, Spool, SpoolError};
+use super::gate::{self, IndexState, WrittenOut};
+use super::spool::{AtPath, Locked, Ownership, Spool, SpoolError};
 use super::{Ask, Flow, Standing, reasons};
 use crate::account::Account;
 use crate::outcome::{Outcome, Progress, Reason, Stage};
@@ -186,6 +186,9 @@ impl Attempt<'_> {
     }
 
     fn attempt(&mut self, spool: &Spool, slot: &mut Option<Worker>) -> Result<End, End> {
+        if !self.settings.config.mail.single_host && !spool.is_local()? {
+            return Err(End::Not(Outcome::Blocked(reasons::shared(&self.account.inbox))));
+        }
         let (mut file, mut stat) = self.open_spool(spool)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         self.progress.bytes_total = size;
@@ -195,29 +198,37 @@ impl Attempt<'_> {
         let worker =
             Worker::start(&self.settings.worker, &job, Some(file.as_fd())).map_err(|e| self.not(e))?;
         let worker = slot.insert(worker);
-        self.order(worker, Order::Stage, None)?;
+        let mut written = WrittenOut::default();
+        if worker.found_index() {
+            written = gate::write_out_once(self.settings, self.account);
+        }
+        self.order(worker, Order::Stage { not_recent: written.not_recent }, None)?;
         self.staged(worker)?;
         for round in 0..ROUNDS {
             self.report(Stage::Gate);
             self.wait_for_grace()?;
             self.step("gate");
             gate::end_sessions(self.flow, self.settings, self.account).map_err(End::Not)?;
-            self.write_out(worker)?;
+            written = self.write_out(worker, written)?;
             let changed_file = !spool.is_at_path(&stat)?;
             if changed_file {
                 (file, stat) = self.open_spool(spool)?;
             }
-            self.order(worker, Order::Refresh, changed_file.then_some(file.as_fd()))?;
+            self.order(
+                worker,
+                Order::Refresh { not_recent: written.not_recent },
+                changed_file.then_some(file.as_fd()),
+            )?;
             self.staged(worker)?;
             self.put_record(&stat, self.progress.bytes)?;
             self.step("tombstone");
-            spool.make_tombstone(&self.run, 0, &stat)?;
+            spool.make_tombstone(&self.run, 0, Ownership::of(&stat))?;
             std::thread::sleep(CLOCK_TICK);
             if let Some(end) = self.commit(spool, &file, &stat, worker)? {
                 return Ok(end);
             }
             // Has the worker let go of Dovecot's index locks, on which Dovecot's tools would wait.
-            self.order(worker, Order::Refresh, None)?;
+            self.order(worker, Order::Refresh { not_recent: written.not_recent }, None)?;
             self.staged(worker)?;
             // Something came in between: the more often, the longer the pause.
             std::thread::sleep(Duration::from_millis(20 << round.min(4)));
@@ -276,7 +287,7 @@ impl Attempt<'_> {
             }
         }
         self.flow.set_standing(key, Standing::Maildir { run: self.run.to_string() });
-        let set_aside = self.set_aside(spool, &locked, stat);
+        let set_aside = self.set_aside(spool, file, &locked, stat);
         tracing::debug!(
             run = self.run.as_str(),
             held_us = u64::try_from(held.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -291,6 +302,7 @@ impl Attempt<'_> {
     fn set_aside(
         &mut self,
         spool: &Spool,
+        file: &OwnedFd,
         locked: &Locked<'_, '_>,
         stat: &FileStat,
     ) -> Result<(), SpoolError> {
@@ -299,6 +311,12 @@ impl Attempt<'_> {
         spool.exchange(&self.run, 0)?;
         self.step("sync_set_aside");
         spool.sync()?;
+        if let Err(error) = spool.take_over(file) {
+            tracing::warn!(
+                run = self.run.as_str(),
+                "the set-aside spool still counts against its user's quota: {error}"
+            );
+        }
         let original = spool.glance_entry(&self.run, 0)?;
         if original.is_none_or(|original| (original.st_dev, original.st_ino) != (stat.st_dev, stat.st_ino)) {
             // A program put another file at the path while the locks were held. The Maildir is the mail by now: what of that file is new is found by its content.
@@ -341,14 +359,15 @@ impl Attempt<'_> {
         answer.map_err(|error| self.not(error))
     }
 
-    /// Has Dovecot write out what only its index knows, looking before and after.
-    fn write_out(&mut self, worker: &mut Worker) -> Result<(), End> {
+    /// Has Dovecot write out what only its index knows, looking before and after. What the stage was made with holds until Dovecot has said something newer.
+    fn write_out(&mut self, worker: &mut Worker, before: WrittenOut) -> Result<WrittenOut, End> {
         let (settings, account) = (self.settings, self.account);
-        let quiet = gate::write_out(settings, account, &mut || {
-            self.order(worker, Order::Refresh, None)?;
+        let written = gate::write_out(settings, account, &mut |written| {
+            let not_recent = written.not_recent.or(before.not_recent);
+            self.order(worker, Order::Refresh { not_recent }, None)?;
             self.staged(worker)
         })?;
-        if quiet { Ok(()) } else { Err(End::Not(Outcome::Busy(reasons::changing()))) }
+        written.ok_or_else(|| End::Not(Outcome::Busy(reasons::changing())))
     }
 
     /// Waits for `Staged`.

@@ -53,6 +53,7 @@ impl fmt::Display for WorkerError {
 pub(super) struct Worker {
     child: Child,
     socket: OwnedFd,
+    indexed: bool,
 }
 
 impl Worker {
@@ -74,10 +75,11 @@ impl Worker {
             .stdout(Stdio::null())
             .spawn()
             .map_err(WorkerError::Start)?;
-        let mut worker = Self { child, socket: ours };
+        let mut worker = Self { child, socket: ours, indexed: false };
         wire::send(worker.socket.as_fd(), &job.encode(), spool).map_err(WorkerError::Start)?;
         match worker.report(&|| false)? {
-            Report::Ready { sandboxed } => {
+            Report::Ready { sandboxed, indexed } => {
+                worker.indexed = indexed;
                 if !sandboxed {
                     tracing::warn!(user = ?job.user, "the worker runs without its full sandbox on this kernel");
                 }
@@ -85,6 +87,11 @@ impl Worker {
             }
             other => Err(worker.out_of_turn(other)),
         }
+    }
+
+    /// Whether Dovecot kept an index of the mbox when it started.
+    pub(super) fn found_index(&self) -> bool {
+        self.indexed
     }
 
     /// Its process id.

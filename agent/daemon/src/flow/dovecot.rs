@@ -75,18 +75,20 @@ impl Dovecot {
 
     /// Has Dovecot write the flags and UIDs that are in its index only into the user's inbox; by its own server where it runs, since that has the rights on the spool folder.
     /// Whether it did is for the caller to see from the file.
-    pub(super) fn write_out(&self, user: &str) -> Result<(), ToolError> {
+    ///
+    /// Gives the number of messages in front of the first that is \Recent, which nothing but the index says.
+    pub(super) fn write_out(&self, user: &str) -> Result<Option<u64>, ToolError> {
         let base = self.setting("base_dir")?;
         let server = Path::new(&base).join("doveadm-server");
         let server = server.to_string_lossy();
-        let mut arguments = vec!["mailbox", "status"];
+        let mut arguments = vec!["-f", "tab", "mailbox", "status"];
         if Path::new(server.as_ref()).exists() {
             arguments.extend(["-S", &server]);
         }
-        arguments.extend(["-u", user, "messages", "INBOX"]);
+        arguments.extend(["-u", user, "messages recent", "INBOX"]);
         let output = self.run("doveadm", &arguments)?;
         if output.status.success() {
-            return Ok(());
+            return Ok(not_recent(&String::from_utf8_lossy(&output.stdout)));
         }
         let errors = String::from_utf8_lossy(&output.stderr);
         Err(self.error("doveadm", format!("mailbox status: {}", errors.trim().escape_debug())))
@@ -134,6 +136,16 @@ impl Dovecot {
     }
 }
 
+/// From `doveadm -f tab mailbox status "messages recent" INBOX`: a line of names, a line of values.
+fn not_recent(text: &str) -> Option<u64> {
+    let mut lines = text.lines();
+    let (names, values) = (lines.next()?, lines.next()?);
+    let value = |name| {
+        names.split('\t').zip(values.split('\t')).find(|(each, _)| *each == name)?.1.parse::<u64>().ok()
+    };
+    value("messages")?.checked_sub(value("recent")?)
+}
+
 /// Lines of `doveadm who -1`: `username proto pid ip`, a header first.
 fn parse_who(text: &str, user: &str) -> Vec<Session> {
     text.lines()
@@ -149,6 +161,13 @@ fn parse_who(text: &str, user: &str) -> Vec<Session> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn recent_messages_are_the_last_ones() {
+        assert_eq!(not_recent("mailbox\tmessages\trecent\nINBOX\t60\t3\n"), Some(57));
+        assert_eq!(not_recent("mailbox\tmessages\trecent\nINBOX\t2\t3\n"), None);
+        assert_eq!(not_recent(""), None);
+    }
 
     #[test]
     fn who_lists_sessions_of_this_user_alone() {

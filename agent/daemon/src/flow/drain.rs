@@ -13,7 +13,7 @@ use mailready_worker::wire::{Order, Report};
 use super::Flow;
 use super::crew::Worker;
 use super::file_lease::FileLease;
-use super::spool::{self, AtPath, Spool};
+use super::spool::{self, AtPath, Ownership, Spool};
 use crate::records::Record;
 use crate::settings::Settings;
 
@@ -114,9 +114,8 @@ fn rotate(flow: &Flow, settings: &Settings, spool: &Spool, run: &RunId) -> Resul
         AtPath::Foreign(what) => return Err(format!("{what} stands where the spool was, and is left alone")),
         AtPath::Nothing => {
             // Somebody removed the tombstone. A deliverer would make a new mbox, which is drained too, but a reader would see an empty one.
-            let original = spool.open_entry(run, 0).map_err(fail)?.ok_or("the set-aside spool is gone")?;
-            let like = nix::sys::stat::fstat(&original).map_err(|errno| errno.to_string())?;
-            spool.make_tombstone(run, entry, &like).map_err(fail)?;
+            let ownership = spool.usual_ownership().map_err(fail)?;
+            spool.make_tombstone(run, entry, ownership).map_err(fail)?;
             let placed = spool.place(run, entry);
             if placed.is_err() {
                 spool.remove_tombstone(run, entry).map_err(fail)?;
@@ -137,7 +136,7 @@ fn exchange(
     stat: &nix::sys::stat::FileStat,
 ) -> Result<bool, String> {
     let fail = |error: spool::SpoolError| error.to_string();
-    spool.make_tombstone(run, entry, stat).map_err(fail)?;
+    spool.make_tombstone(run, entry, Ownership::of(stat)).map_err(fail)?;
     let note = |step: &'static str| tracing::debug!(step, who = "agent", run = run.as_str());
     let locked = spool
         .lock(file, run, std::process::id(), flow.lock_set(settings), LOCK_PATIENCE, &note)
@@ -154,6 +153,7 @@ fn exchange(
         tracing::debug!(step = "sync_set_aside", who = "agent", run = run.as_str());
     }
     spool.sync().map_err(fail)?;
+    spool.take_over(file).map_err(fail)?;
     Ok(true)
 }
 

@@ -79,28 +79,44 @@ fn living(flow: &Flow, settings: &Settings, account: &Account) -> Result<Vec<Pro
     Ok(pids.into_iter().filter_map(|pid| Process::open(pid).ok()).collect())
 }
 
+/// What Dovecot knew and the mbox did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WrittenOut {
+    /// Messages in front of the first that is \Recent, if there is an index to say so.
+    pub(super) not_recent: Option<u64>,
+}
+
 /// Has Dovecot write the flags and UIDs that only its index knows into the mbox, until a look after it finds the index as it was before: a flag stored in between would otherwise be lost.
-/// Whether the file has them is then for the confirmation to see, not for Dovecot's exit code to say. False: it keeps changing.
+/// Whether the file has them is then for the confirmation to see, not for Dovecot's exit code to say. `None`: it keeps changing.
 pub(super) fn write_out<E>(
     settings: &Settings,
     account: &Account,
-    look: &mut dyn FnMut() -> Result<IndexState, E>,
-) -> Result<bool, E> {
-    let mut before = look()?;
+    look: &mut dyn FnMut(WrittenOut) -> Result<IndexState, E>,
+) -> Result<Option<WrittenOut>, E> {
+    let mut written = WrittenOut::default();
+    let mut before = look(written)?;
     for _ in 0..WRITE_OUT_ROUNDS {
         if !before.indexed {
-            return Ok(true);
+            return Ok(Some(WrittenOut::default()));
         }
-        for config in &settings.config.site.dovecot_config {
-            if let Err(error) = Dovecot::new(config).write_out(&account.name) {
-                tracing::warn!(user = ?account.name, "{error}");
-            }
-        }
-        let after = look()?;
+        written = write_out_once(settings, account);
+        let after = look(written)?;
         if after == before {
-            return Ok(true);
+            return Ok(Some(written));
         }
         before = after;
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// One time, whatever comes of it; for what is known before the stage, to be made good at the gate.
+pub(super) fn write_out_once(settings: &Settings, account: &Account) -> WrittenOut {
+    let mut written = WrittenOut::default();
+    for config in &settings.config.site.dovecot_config {
+        match Dovecot::new(config).write_out(&account.name) {
+            Ok(not_recent) => written.not_recent = written.not_recent.or(not_recent),
+            Err(error) => tracing::warn!(user = ?account.name, "{error}"),
+        }
+    }
+    written
 }

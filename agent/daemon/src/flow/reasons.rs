@@ -109,6 +109,14 @@ pub(super) fn foreign_spool(inbox: &Path, what: &str) -> Reason {
     )
 }
 
+pub(super) fn shared(inbox: &Path) -> Reason {
+    Reason::new(
+        "shared",
+        format!("{} is on a file system that other machines may write to", inbox.display()),
+        "set mail.single_host = true if this machine alone reads and writes it",
+    )
+}
+
 pub(super) fn sessions(protocols: &[String]) -> Reason {
     let which: Vec<String> = protocols.iter().map(|each| each.escape_debug().to_string()).collect();
     Reason::new("busy", format!("sessions are using the mbox ({})", which.join(", ")), "")

@@ -100,12 +100,15 @@ fn set_aside(
     worker: &mut Worker,
 ) -> Result<(), String> {
     if drain::is_set_aside(spool, run)? {
-        // Seen is not synced.
-        return spool.sync().map_err(|error| error.to_string());
+        // Seen is not synced, and perhaps not root's yet.
+        spool.sync().map_err(|error| error.to_string())?;
+        let original = spool.open_entry(run, 0).map_err(|error| error.to_string())?;
+        return original
+            .map_or(Ok(()), |original| spool.take_over(&original).map_err(|error| error.to_string()));
     }
     gate::end_sessions(flow, settings, account).map_err(|outcome| format!("{outcome:?}"))?;
-    let mut look = || {
-        worker.order(Order::Refresh, None)?;
+    let mut look = |_| {
+        worker.order(Order::Refresh { not_recent: None }, None)?;
         match worker.answer(&|| false, &mut |_, _, _| {})? {
             Report::Staged { indexed, index_changes, .. } => {
                 Ok(IndexState { indexed, changes: index_changes })
@@ -115,7 +118,7 @@ fn set_aside(
     };
     let quiet =
         gate::write_out(settings, account, &mut look).map_err(|error: WorkerError| error.to_string())?;
-    let confirmed = quiet
+    let confirmed = quiet.is_some()
         && worker
             .order(Order::Confirm, None)
             .and_then(|()| worker.answer(&|| false, &mut |_, _, _| {}))

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, RenameFlags, fcntl, open, openat, renameat2};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens, mkdirat};
+use nix::sys::statfs::FsType;
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, linkat, unlinkat, write};
 
@@ -27,6 +28,19 @@ const FILE: OFlag = OFlag::O_RDWR
     .union(OFlag::O_NONBLOCK)
     .union(OFlag::O_NOCTTY)
     .union(OFlag::O_CLOEXEC);
+
+/// File systems that several machines write at once: NFS, CIFS and SMB, Ceph, AFS, 9p, OCFS2, GFS2, Lustre, and FUSE, behind which anything can be.
+const SHARED: [FsType; 9] = [
+    FsType(0x6969),
+    FsType(0xff53_4d42),
+    FsType(0xfe53_4d42),
+    FsType(0x00c3_6400),
+    FsType(0x5346_414f),
+    FsType(0x0102_1997),
+    FsType(0x7461_636f),
+    FsType(0x0116_1970),
+    FsType(0x6573_5546),
+];
 
 /// A system call on spool or archive failed; nothing was changed by it.
 #[derive(Debug)]
@@ -62,6 +76,30 @@ pub(super) struct LockSet {
     pub(super) dotlock: bool,
     pub(super) fcntl: bool,
     pub(super) flock: bool,
+}
+
+/// Whose a file at the spool's path is, and who may use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ownership {
+    uid: Uid,
+    gid: Option<Gid>,
+    mode: Mode,
+}
+
+impl Ownership {
+    /// As this file has it.
+    pub(super) fn of(stat: &FileStat) -> Self {
+        Self {
+            uid: Uid::from_raw(stat.st_uid),
+            gid: Some(Gid::from_raw(stat.st_gid)),
+            mode: Mode::from_bits_truncate(stat.st_mode & 0o7777),
+        }
+    }
+
+    fn give(self, file: &OwnedFd) -> nix::Result<()> {
+        fchown(file, Some(self.uid), self.gid)?;
+        fchmod(file, self.mode)
+    }
 }
 
 /// One user's spool and its archive.
@@ -102,6 +140,18 @@ impl Spool {
         let name = CString::new(name.as_bytes()).map_err(|_| invalid())?;
         let (folder_path, archive_path) = (folder_path.to_owned(), archive.to_owned());
         Ok(Self { folder, archive: fd, name, folder_path, archive_path, uid: Uid::from_raw(uid) })
+    }
+
+    /// Whether spool and archive are on disks of this machine alone. Locks, leases and inode numbers mean something else, or nothing, where another machine can write.
+    pub(super) fn is_local(&self) -> Result<bool> {
+        let kind = |fd: &OwnedFd| nix::sys::statfs::fstatfs(fd).map(|stat| stat.filesystem_type());
+        let kinds = [kind(&self.folder), kind(&self.archive)];
+        for kind in kinds {
+            if SHARED.contains(&kind.map_err(self.at_spool("ask for the file system of"))?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn at_spool(&self, doing: &'static str) -> impl Fn(Errno) -> SpoolError + '_ {
@@ -154,21 +204,27 @@ impl Spool {
         }
     }
 
-    /// Makes an empty spool, as deliverers do: theirs, group and mode after the folder's.
-    pub(super) fn create_empty(&self) -> Result<()> {
+    /// What a deliverer gives a spool that it makes: the user's, group and mode after the folder's.
+    pub(super) fn usual_ownership(&self) -> Result<Ownership> {
         let folder = fstat(&self.folder).map_err(self.at_spool("look at the folder of"))?;
         let group_writes = folder.st_mode & libc::S_IWGRP != 0;
-        let mode =
-            if group_writes { Mode::from_bits_truncate(0o660) } else { Mode::from_bits_truncate(0o600) };
+        Ok(Ownership {
+            uid: self.uid,
+            gid: group_writes.then(|| Gid::from_raw(folder.st_gid)),
+            mode: Mode::from_bits_truncate(if group_writes { 0o660 } else { 0o600 }),
+        })
+    }
+
+    /// Makes an empty spool, as deliverers do.
+    pub(super) fn create_empty(&self) -> Result<()> {
+        let ownership = self.usual_ownership()?;
         let flags = FILE | OFlag::O_CREAT | OFlag::O_EXCL;
         let file = match openat(&self.folder, self.name.as_c_str(), flags, Mode::from_bits_truncate(0o600)) {
             Ok(file) => file,
             Err(Errno::EEXIST) => return Ok(()),
             Err(errno) => return Err(self.at_spool("create")(errno)),
         };
-        fchown(&file, Some(self.uid), group_writes.then(|| Gid::from_raw(folder.st_gid)))
-            .map_err(self.at_spool("give away"))?;
-        fchmod(&file, mode).map_err(self.at_spool("set the mode of"))
+        ownership.give(&file).map_err(self.at_spool("give to its user"))
     }
 
     /// Whether what stands at the path is exactly this run's tombstone, with nothing behind it.
@@ -189,7 +245,7 @@ impl Spool {
     }
 
     /// Makes the tombstone that is going to be exchanged for the mbox: same owner and mode, synced.
-    pub(super) fn make_tombstone(&self, run: &RunId, entry: u64, like: &FileStat) -> Result<()> {
+    pub(super) fn make_tombstone(&self, run: &RunId, entry: u64, ownership: Ownership) -> Result<()> {
         let name = Self::entry_name(run, entry);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = match openat(&self.archive, name.as_str(), flags, Mode::from_bits_truncate(0o600)) {
@@ -207,8 +263,7 @@ impl Spool {
             if write(&file, &text)? != text.len() {
                 return Err(Errno::ENOSPC);
             }
-            fchown(&file, Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid)))?;
-            fchmod(&file, Mode::from_bits_truncate(like.st_mode & 0o7777))?;
+            ownership.give(&file)?;
             // mail programs say "new mail" while mtime is after atime.
             let now = TimeSpec::UTIME_NOW;
             futimens(&file, &now, &now)?;
@@ -300,6 +355,11 @@ impl Spool {
             RenameFlags::RENAME_EXCHANGE,
         )
         .map_err(self.at_spool("set aside"))
+    }
+
+    /// Makes a file that was set aside root's, so that it counts against nobody's quota and nobody can change it; whose it was is in the record. Its mode stays.
+    pub(super) fn take_over(&self, file: &OwnedFd) -> Result<()> {
+        fchown(file, Some(Uid::from_raw(0)), Some(Gid::from_raw(0))).map_err(self.at_spool("take over"))
     }
 
     /// Puts the tombstone of that number where there is nothing.
