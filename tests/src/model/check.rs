@@ -44,6 +44,7 @@ fn brief(action: Action) -> String {
         Action::BackOff(step) => format!("BACK-OFF({step})"),
         Action::GiveUp(step) => format!("GIVE-UP({step})"),
         Action::Orphan(step) => format!("orphan:{step}"),
+        Action::Undo(act) => format!("{act:?}").to_lowercase(),
         Action::Drain(act) => format!("{act:?}").to_lowercase(),
         Action::Deliverer(who) => format!("D{who}"),
         Action::Session(act) => format!("S:{act:?}"),

@@ -214,10 +214,10 @@ fn stage(spec: &Spec, world: &mut World) {
 }
 
 /// The look at the index comes first: a flush that runs after it writes out whatever the look has seen.
-fn gate(spec: &Spec, world: &mut World) {
+pub(super) fn gate(spec: &Spec, world: &mut World) {
     world.agent.gate = true;
     world.agent.index_seen = world.index_version;
-    if matches!(world.session, Session::Selected { .. }) {
+    if matches!(world.session, Session::Selected { .. } | Session::InMaildir) {
         world.session = Session::Out;
     }
     if spec.keeps(Guard::GateFlush) {

@@ -15,6 +15,8 @@ pub fn ready(spec: &Spec, world: &World, who: u8) -> bool {
         },
         Deliverer::Opening(ino) => !world.leased(ino),
         Deliverer::Opened(ino) => kind == Delivery::Bare || !world.locked(ino),
+        // Deferred, for as long as something that is no Maildir stands there.
+        Deliverer::ToMaildir if kind == Delivery::Maker => !world.home.now().barred,
         Deliverer::Dotlocked | Deliverer::Half(_) | Deliverer::ToMaildir => true,
         Deliverer::Done => false,
     }
@@ -60,7 +62,7 @@ pub fn take(spec: &Spec, world: &mut World, who: u8) {
             world.file_mut(ino).items.iter_mut().filter(|i| i.msg == item.msg).for_each(|i| i.half = false);
             acknowledge(world, item)
         }
-        Deliverer::ToMaildir => into_maildir(world, item),
+        Deliverer::ToMaildir => into_maildir(world, kind, item),
         Deliverer::Done => Deliverer::Done,
     };
     if next == Deliverer::Done && world.dotlock == Some(Dotlock::Deliverer(who)) {
@@ -88,7 +90,18 @@ fn acknowledge(world: &mut World, item: Item) -> Deliverer {
 
 /// The deliverer syncs its file and the folder it lies in. Where that folder hangs may still be anywhere: the same
 /// folder is the stage in the states before the commit.
-fn into_maildir(world: &mut World, item: Item) -> Deliverer {
+///
+/// One that makes Maildirs goes by the path. One that tests the marker has changed into the folder by now, and delivers
+/// there even when a rollback has renamed it.
+fn into_maildir(world: &mut World, kind: Delivery, item: Item) -> Deliverer {
+    if kind == Delivery::Marker && world.home.now().withdrawn.is_some() {
+        world.home.everywhere(|home| {
+            if let Some(dir) = home.withdrawn.as_mut().or(home.maildir.as_mut()) {
+                dir.take_late(item);
+            }
+        });
+        return acknowledge(world, item);
+    }
     if world.home.now().maildir.is_none() {
         world.home.change(|home| home.maildir = Some(Dir::stage(&[], false)));
         world.home.sync();

@@ -67,11 +67,11 @@ pub fn actions(spec: &Spec, world: &World, out: &mut Vec<DrainAct>) {
         return truncate::actions(world, cut_again, out);
     }
     let mut found = Vec::new();
-    if world.agent.alive && world.at.plan == Plan::Drain {
+    if world.agent.alive && draining(world.at.plan) {
         by_agent(spec, world, &mut found);
     }
-    let orphan = world.worker.orphan.is_some_and(|at| at.plan == Plan::Drain);
-    if orphan || (world.agent.alive && world.worker.alive && world.at.plan == Plan::Drain) {
+    let orphan = world.worker.orphan.is_some_and(|at| draining(at.plan));
+    if orphan || (world.agent.alive && world.worker.alive && draining(world.at.plan)) {
         by_worker(spec, world, &mut found);
     }
     out.extend(found.into_iter().filter(|act| spec.takes(act.step())));
@@ -105,7 +105,12 @@ fn by_agent(spec: &Spec, world: &World, out: &mut Vec<DrainAct>) {
     }
 }
 
-fn newest(world: &World) -> u8 {
+/// A rollback drains as well, until it withdraws the Maildir.
+fn draining(plan: Plan) -> bool {
+    matches!(plan, Plan::Drain | Plan::Rollback)
+}
+
+pub(super) fn newest(world: &World) -> u8 {
     world.spool.now().present().map(|(n, _)| n).max().unwrap_or(0)
 }
 

@@ -156,6 +156,8 @@ pub struct Home {
     pub drains: Vec<Drain>,
     /// `~/.mailready/rolling-back`.
     pub rolling_back: bool,
+    /// A plain file stands where the Maildir was.
+    pub barred: bool,
     /// The Maildir that a rollback renamed away.
     pub withdrawn: Option<Dir>,
 }

@@ -8,6 +8,7 @@ use super::drain::{self, DrainAct};
 use super::properties;
 use super::reader;
 use super::recover;
+use super::rollback::{self, UndoAct};
 use super::session::{self, SessionAct};
 use super::spec::Spec;
 use super::step::{Step, Who};
@@ -30,6 +31,8 @@ pub enum Action {
     Recover,
     /// Part of a drain.
     Drain(DrainAct),
+    /// Part of a rollback.
+    Undo(UndoAct),
     /// The agent is started again.
     StartAgent,
     /// A deliverer goes on.
@@ -77,6 +80,7 @@ impl Spec {
         let mut drains = Vec::new();
         drain::actions(self, world, &mut drains);
         out.extend(drains.into_iter().map(Action::Drain));
+        rollback::actions(self, world, &mut out);
         self.by_others(world, &mut out);
         self.accidents(world, &mut out);
         out
@@ -173,6 +177,7 @@ impl Spec {
             Action::OrphanEnds => end_of_worker(&mut world),
             Action::Recover => recover::take(self, &mut world),
             Action::Drain(act) => drain::take(self, &mut world, act),
+            Action::Undo(act) => rollback::take(self, &mut world, act),
             Action::StartAgent => {
                 world.agent.alive = true;
                 world.at = At::start(Plan::Recover);

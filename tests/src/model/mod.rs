@@ -22,6 +22,7 @@ pub mod properties;
 pub mod reader;
 pub mod recover;
 pub mod replay;
+pub mod rollback;
 pub mod scenarios;
 pub mod session;
 pub mod spec;

@@ -1,6 +1,7 @@
 //! What must hold: invariants 1 to 3 of the design, in every state or in every state where all is said and done.
 
 use super::files::{Item, MailFile};
+use super::rollback;
 use super::session;
 use super::spec::Spec;
 use super::world::{Dotlock, Plan, Record, World};
@@ -38,6 +39,10 @@ pub fn at_rest(spec: &Spec, world: &World) -> bool {
 
 /// Before the commit the mbox, after it the Maildir, and it holds everything that was there from the beginning.
 fn one_place(spec: &Spec, world: &World) -> bool {
+    if rollback::between(world) {
+        // The withdrawn Maildir is the mail, the tombstone keeps everybody waiting, nothing is shown.
+        return !world.home.now().marked();
+    }
     if world.home.now().marked() {
         let maildir = world.home.now().maildir.iter();
         let mails: Vec<&Item> = maildir.flat_map(|dir| dir.all()).collect();
@@ -78,7 +83,8 @@ fn stay_holds(_: &Spec, world: &World) -> bool {
 fn all_served(spec: &Spec, world: &World) -> bool {
     let mut acked: Vec<u8> =
         (0..16).filter(|msg| world.acked & (1 << msg) != 0).map(|m| spec.bytes(m)).collect();
-    let mut served: Vec<u8> = served(world).iter().map(|item| spec.bytes(item.msg)).collect();
+    let mut served: Vec<u8> =
+        served(world).iter().filter(|item| !item.half).map(|item| spec.bytes(item.msg)).collect();
     acked.sort_unstable();
     served.sort_unstable();
     acked == served
@@ -87,7 +93,8 @@ fn all_served(spec: &Spec, world: &World) -> bool {
 /// What clients are served, and what a misguided deliverer has put into a Maildir that made the run give up.
 fn served(world: &World) -> Vec<Item> {
     let home = world.home.now();
-    let maildir = home.maildir.iter().flat_map(|dir| dir.all()).copied();
+    let undone = home.withdrawn.is_some();
+    let maildir = home.maildir.iter().filter(|_| !undone).flat_map(|dir| dir.all()).copied();
     if home.marked() {
         return maildir.collect();
     }
@@ -106,6 +113,7 @@ fn complete(_: &Spec, world: &World) -> bool {
         let tombstone = world.at_place().is_some_and(MailFile::is_bare_tombstone);
         unlocked && tombstone && world.map && world.at.plan == Plan::Drain && world.record != Record::Undone
     } else {
-        unlocked && world.at.plan == Plan::Idle && world.at_place().is_some_and(|file| !file.tombstone)
+        let idle = world.at.plan == Plan::Idle || world.record == Record::Undone;
+        unlocked && idle && world.at_place().is_some_and(|file| !file.tombstone)
     }
 }

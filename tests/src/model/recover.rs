@@ -2,6 +2,7 @@
 
 use super::convert;
 use super::files::Ino;
+use super::rollback;
 use super::spec::{Guard, Spec};
 use super::world::{At, Plan, Record, World};
 
@@ -25,11 +26,18 @@ pub fn take(spec: &Spec, world: &mut World) {
         world.spool.sync();
         world.home.sync();
     }
+    rollback::settle(world);
     world.at = look(spec, world);
+    // Between withdrawal and restoration there is nothing to be told to stay with.
+    world.agent.gate = world.at == rollback::RESTORE;
 }
 
 fn look(spec: &Spec, world: &World) -> At {
+    let home = world.home.now();
     match world.record {
+        Record::Undone if home.withdrawn.is_some() => rollback::CARRY,
+        Record::Converted if home.withdrawn.is_some() => rollback::RESTORE,
+        Record::Converted if home.rolling_back => rollback::GATE,
         Record::None | Record::Undone => At::start(Plan::Idle),
         Record::Converted => At::start(Plan::Drain),
         Record::Begun if world.home.now().marked() => {

@@ -114,5 +114,31 @@ pub fn all() -> Vec<Spec> {
             power_cuts: 1,
             ..maildir("drain: the tombstone vanishes", 1)
         },
+        Spec { rollback: true, kills: 1, power_cuts: 1, ..maildir("rollback", 1) },
+        Spec {
+            rollback: true,
+            deliverers: vec![Delivery::Marker],
+            kills: 1,
+            power_cuts: 1,
+            ..maildir("rollback: deliverer by marker", 1)
+        },
+        Spec {
+            rollback: true,
+            deliverers: vec![Delivery::Bare],
+            kills: 1,
+            ..maildir("rollback: lock-less deliverer", 1)
+        },
+        Spec {
+            rollback: true,
+            deliverers: vec![Delivery::Kernel],
+            power_cuts: 1,
+            ..maildir("rollback: kernel-lock deliverer", 1)
+        },
+        Spec {
+            rollback: true,
+            deliverers: vec![Delivery::Maker],
+            ..maildir("rollback: deliverer that makes a Maildir", 1)
+        },
+        Spec { rollback: true, logins: 1, kills: 1, ..maildir("rollback: a session", 1) },
     ]
 }

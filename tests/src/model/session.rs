@@ -4,9 +4,9 @@
 //! descriptor of the mbox to acknowledge one. After it has the lock it compares the inode with the path's, so what it
 //! works on is always what stands at the path.
 
-use super::files::MailFile;
-use super::spec::Spec;
-use super::world::{Session, World};
+use super::files::{Dir, MailFile};
+use super::spec::{Guard, Spec};
+use super::world::{Plan, Session, World};
 
 /// What a session can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,8 +15,12 @@ pub enum SessionAct {
     ToldStay,
     /// Logs in; no answer.
     GoesUnanswered,
-    /// Logs in and finds the marker.
+    /// Logs in and finds the marker, and no rollback under way.
     FindsMarker,
+    /// SELECT in what it takes for the Maildir.
+    SelectMaildir,
+    /// STORE there.
+    StoreMaildir,
     /// SELECT.
     Select,
     /// STORE of a flag on message 0.
@@ -30,9 +34,21 @@ pub fn actions(spec: &Spec, world: &World, out: &mut Vec<SessionAct>) {
     let place = world.spool.now().place;
     match world.session {
         Session::Out if world.left.logins == 0 => {}
-        Session::Out if world.home.now().marked() => out.push(SessionAct::FindsMarker),
+        Session::Out if world.home.now().marked() => {
+            if !world.home.now().rolling_back {
+                out.push(SessionAct::FindsMarker);
+            }
+        }
+        Session::ToMaildir => out.push(SessionAct::SelectMaildir),
+        Session::InMaildir => {
+            out.push(SessionAct::Logout);
+            if !world.flag_acked {
+                out.push(SessionAct::StoreMaildir);
+            }
+        }
         Session::Out => {
-            if world.agent.alive && !world.agent.gate {
+            let looked = world.at.plan != Plan::Recover || !spec.keeps(Guard::LookBeforeStay);
+            if world.agent.alive && !world.agent.gate && looked {
                 out.push(SessionAct::ToldStay);
             }
             if spec.unanswered || !world.agent.alive {
@@ -63,7 +79,19 @@ pub fn take(spec: &Spec, world: &mut World, act: SessionAct) {
     match act {
         SessionAct::ToldStay => login(world, Session::Stay),
         SessionAct::GoesUnanswered => login(world, Session::Unanswered),
-        SessionAct::FindsMarker => login(world, Session::Out),
+        SessionAct::FindsMarker => login(world, Session::ToMaildir),
+        SessionAct::SelectMaildir => select_maildir(spec, world),
+        SessionAct::StoreMaildir => {
+            select_maildir(spec, world);
+            if world.session == Session::InMaildir {
+                world.flag_acked = true;
+                let flag =
+                    |dir: &mut Dir| dir.mails.iter_mut().filter(|m| m.msg == 0).for_each(|m| m.flag = true);
+                world.home.everywhere(|home| {
+                    home.maildir.as_mut().or(home.stage.as_mut()).into_iter().for_each(flag)
+                });
+            }
+        }
         SessionAct::Select => select(spec, world),
         SessionAct::Store => {
             select(spec, world);
@@ -103,6 +131,22 @@ fn select(spec: &Spec, world: &mut World) {
         (_, None) => {
             // Dovecot makes an empty mbox, under the UIDVALIDITY of its index.
             world.seen.expunge = true;
+            Session::Out
+        }
+    };
+}
+
+/// Dovecot makes an empty Maildir where there is none, and serves whatever Maildir there is.
+fn select_maildir(spec: &Spec, world: &mut World) {
+    let home = world.home.now();
+    world.session = match &home.maildir {
+        Some(dir) => {
+            let shown = (0..spec.old).all(|msg| dir.all().any(|item| item.msg == msg));
+            world.seen.expunge |= !shown;
+            Session::InMaildir
+        }
+        None => {
+            world.seen.expunge |= !home.barred;
             Session::Out
         }
     };

@@ -66,6 +66,8 @@ pub enum Guard {
     RecoverySync,
     /// Recovery goes through gate, locks and `confirm` again before it sets the spool aside.
     RecoveryGate,
+    /// No session is told `stay` before recovery has looked.
+    LookBeforeStay,
     /// Recovery that finds a sealed stage with mail that its receipt does not have goes on with it instead of removing it.
     KeepStrays,
     /// `extract` of an mbox compares its head with the marker's hash; if it differs, all of it is matched with the receipt.
@@ -100,12 +102,18 @@ pub enum Guard {
     KeepNewest,
     /// An entry that was an mbox is never forgotten: neither the original nor a reappeared one.
     KeepMboxes,
-    /// Rollback: `rolling_back` is there before the gate, and post-login minds it.
-    RollingBackFirst,
-    /// Rollback: the new mbox is synced before the Maildir goes.
+    /// Rollback: the new mbox is synced before it is exchanged for what stands at the place.
     MboxSync,
-    /// Rollback: a plain file stands where the Maildir was, so that nobody makes an empty one.
+    /// Rollback: a plain file takes the Maildir's place in the same exchange, so that nobody makes an empty one.
     MaildirTombstone,
+    /// Rollback: the withdrawal is durable before the mbox stands at the place.
+    WithdrawSync,
+    /// Rollback: nobody has the file open that is exchanged for a longer copy.
+    CarryLease,
+    /// Rollback: the record notes the copy's inode, and what it adds, before the exchange.
+    CarryNote,
+    /// Rollback: the exchange is durable before what it adds counts as carried.
+    CarrySync,
 }
 
 impl Guard {
@@ -128,6 +136,7 @@ impl Guard {
         Guard::Flock,
         Guard::RecoverySync,
         Guard::RecoveryGate,
+        Guard::LookBeforeStay,
         Guard::KeepStrays,
         Guard::HeadHash,
         Guard::Match,
@@ -145,6 +154,12 @@ impl Guard {
         Guard::ForgetSync,
         Guard::KeepNewest,
         Guard::KeepMboxes,
+        Guard::MboxSync,
+        Guard::MaildirTombstone,
+        Guard::WithdrawSync,
+        Guard::CarryLease,
+        Guard::CarryNote,
+        Guard::CarrySync,
     ];
 }
 
@@ -190,6 +205,8 @@ pub struct Spec {
     pub unanswered: bool,
     /// A reader that writes back.
     pub write_back: Option<WriteBack>,
+    /// An operator wants the mbox back.
+    pub rollback: bool,
     /// Times that agent or worker are killed, each for itself.
     pub kills: u8,
     /// Times the machine loses power.
@@ -220,6 +237,7 @@ impl Spec {
             logins: 0,
             unanswered: false,
             write_back: None,
+            rollback: false,
             kills: 0,
             power_cuts: 0,
             lease_breaks: 0,

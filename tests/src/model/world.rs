@@ -155,6 +155,10 @@ pub enum Session {
     Unanswered,
     /// Decided for the mbox because it was told `stay`.
     Stay,
+    /// Decided for the Maildir: the marker was there.
+    ToMaildir,
+    /// Has selected the Maildir.
+    InMaildir,
     /// Has selected the mbox: no descriptor need be open, the server works from its index.
     Selected {
         /// The file it saw.
@@ -229,6 +233,8 @@ pub struct World {
     pub index_version: u8,
     /// The reader.
     pub reader: Reader,
+    /// The rollback's account in the archive record.
+    pub carried: Carried,
     /// Logins, kills, power cuts, lease breaks and vanishings still to come.
     pub left: Left,
     /// Clients and deliverers were told that these are safe: messages by bit.
@@ -237,6 +243,16 @@ pub struct World {
     pub flag_acked: bool,
     /// What may never be seen.
     pub seen: Seen,
+}
+
+/// What a rollback has brought back into the mbox. Real ones are positions: in the old Maildir a file name, in an
+/// archive entry an offset; here they are messages by bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Carried {
+    /// In the mbox for certain.
+    pub done: u16,
+    /// A longer copy of the mbox and what it adds: done if the copy stands at the place, else not.
+    pub noted: Option<(Ino, u16)>,
 }
 
 /// What may still happen.
@@ -282,6 +298,7 @@ impl World {
             index_pending: false,
             index_version: 0,
             reader: if spec.write_back.is_some() { Reader::Idle } else { Reader::Done },
+            carried: Carried::default(),
             left: Left {
                 logins: spec.logins,
                 kills: spec.kills,
@@ -294,13 +311,13 @@ impl World {
             seen: Seen::default(),
         };
         if spec.converted {
-            world.convert_quietly(items);
+            world.convert_quietly(items, spec.rollback);
         }
         world
     }
 
     /// The state after a conversion that nobody disturbed and the first drain of entry 0, which held nothing new.
-    fn convert_quietly(&mut self, items: Vec<Item>) {
+    fn convert_quietly(&mut self, items: Vec<Item>, rollback: bool) {
         let to = u8::try_from(items.len()).unwrap_or(u8::MAX);
         let tombstone = self.create(MailFile::new_tombstone(false));
         let position =
@@ -310,7 +327,7 @@ impl World {
         self.home = Journal::new(Home { maildir: Some(maildir), drains: vec![position], ..Home::default() });
         self.record = Record::Converted;
         self.map = true;
-        self.at = At::start(Plan::Drain);
+        self.at = At::start(if rollback { Plan::Rollback } else { Plan::Drain });
     }
 
     /// The file at the path.
