@@ -229,6 +229,7 @@ impl<'fd> Splitter<'fd> {
                 // No room: what stands before has to go first.
                 let before = lf.saturating_sub(1);
                 if before > self.pos {
+                    self.searched = lf;
                     return Ok(before);
                 }
             }
@@ -334,8 +335,11 @@ mod tests {
     use std::io::Write;
     use std::os::fd::AsFd;
 
-    /// Offset, end and bytes of each message, read through a window of that many bytes, and the hash of all.
-    fn split(mbox: &[u8], capacity: usize) -> Result<(Vec<(u64, u64, Vec<u8>)>, blake3::Hash)> {
+    /// Offset, end and bytes of a message.
+    type Seen = (u64, u64, Vec<u8>);
+
+    /// The messages, read through a window of that many bytes, and the hash of all.
+    fn split(mbox: &[u8], capacity: usize) -> Result<(Vec<Seen>, blake3::Hash)> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(mbox).unwrap();
         let end = mbox.len() as u64;
