@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::error::{Doing, LabError, Result};
 
 /// Where the programs are; set by `tests/run`.
-pub const DIR_VARIABLE: &str = "MAILREADY_BIN_DIR";
+const DIR_VARIABLE: &str = "MAILREADY_BIN_DIR";
 
 /// A program or module of the workspace, and where an installation has it (`{arch}`: as in Debian's library folders).
 const INSTALLED: [(&str, &str); 5] = [
@@ -27,7 +27,7 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// The programs named by [`DIR_VARIABLE`], else those beside the running test.
+    /// The programs in `MAILREADY_BIN_DIR`, else those beside the running test.
     ///
     /// # Errors
     /// [`LabError::Setup`] if one is missing or older than one of its sources.

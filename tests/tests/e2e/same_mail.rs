@@ -120,6 +120,23 @@ fn a_pop3_login_gets_the_maildir_too() -> Result<()> {
     Ok(())
 }
 
+/// Whoever comes by ssh first has the mail converted before any mail client asks, through the same line in the common PAM files.
+#[test]
+fn an_arrival_by_another_pam_service_is_an_arrival() -> Result<()> {
+    let Some(ready) = before_the_first_login(Site::Debian)? else { return Ok(()) };
+    let Ready { machine, ann, before, agent, .. } = &ready;
+    machine.run("pamtester", ["sshd", &ann.name, "acct_mgmt"])?;
+    eventually(
+        "converted without any mail client",
+        || agent.log.tail(),
+        || is_converted(machine, ann).ok()?.then_some(()),
+    )?;
+    let after = Dump::take(machine, ann)?;
+    let found = Differences::between(before, &after);
+    assert!(found.is_empty(), "{found}");
+    Ok(())
+}
+
 /// A deliverer that knows nothing of mailready goes on writing to the old place.
 #[test]
 fn mail_that_still_comes_to_the_old_place_is_carried_over_once() -> Result<()> {
