@@ -7,7 +7,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, Model};
@@ -82,8 +83,9 @@ pub fn explore_by_stateright(spec: &Spec) -> (usize, Option<&'static str>) {
 
 struct Graph<'a> {
     spec: &'a Spec,
-    index: HashMap<Arc<World>, usize>,
-    worlds: Vec<Arc<World>>,
+    /// By their hash, so that growing never hashes a world again.
+    index: HashMap<u64, Vec<usize>>,
+    worlds: Vec<Rc<World>>,
     came_by: Vec<Option<(usize, Action)>>,
     /// From where each state is reached otherwise than by accident.
     before: Vec<Vec<usize>>,
@@ -103,12 +105,14 @@ impl<'a> Graph<'a> {
     }
 
     fn see(&mut self, world: World, came_by: Option<(usize, Action)>) -> usize {
-        if let Some(known) = self.index.get(&world) {
+        let mut hasher = DefaultHasher::new();
+        world.hash(&mut hasher);
+        let same_hash = self.index.entry(hasher.finish()).or_default();
+        if let Some(known) = same_hash.iter().find(|known| *self.worlds[**known] == world) {
             return *known;
         }
-        let world = Arc::new(world);
-        self.index.insert(Arc::clone(&world), self.worlds.len());
-        self.worlds.push(world);
+        same_hash.push(self.worlds.len());
+        self.worlds.push(Rc::new(world));
         self.came_by.push(came_by);
         self.before.push(Vec::new());
         self.worlds.len() - 1
@@ -118,7 +122,7 @@ impl<'a> Graph<'a> {
     fn explore(&mut self) -> Option<Counterexample> {
         self.see(World::new(self.spec), None);
         let mut here = 0;
-        while let Some(world) = self.worlds.get(here).map(Arc::clone) {
+        while let Some(world) = self.worlds.get(here).map(Rc::clone) {
             let actions = self.spec.possible(&world);
             let at_rest = actions.iter().all(|action| action.is_accident());
             if let Some(property) = properties::broken(self.spec, &world, at_rest) {
