@@ -286,6 +286,28 @@ fn an_archive_folder_that_somebody_else_made() -> Result<()> {
     Ok(())
 }
 
+/// Not only the path of the spool counts: flags wait in the index, and the index is below the mbox root.
+#[test]
+fn mail_that_dovecot_serves_from_elsewhere() -> Result<()> {
+    let Some(machine) = Machine::for_test()? else { return Ok(()) };
+    machine.install_site(Site::Debian)?;
+    machine.install_mailready(Site::Debian)?;
+    let agent = machine.start_agent(&format!("{CONFIG}\n[mail]\nfolders = \"%h/Mail\"\n"))?;
+    let ann = machine.add_user("ann", "correct-horse", &mail::mbox(7, 5))?;
+    for running in [false, true] {
+        let dovecot = machine.start_dovecot()?;
+        if !running {
+            machine.stop_dovecot(&dovecot)?;
+        }
+        let output = machine.output("mailready", ["convert", "ann"], b"")?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(DATA), "{said}");
+        assert!(said.contains("whose root is /home/ann/mail"), "{said}\n{}", agent.log.tail());
+    }
+    assert!(!machine.exists(&format!("{}/Maildir", ann.home()))?);
+    Ok(())
+}
+
 /// Invariant 9: a reader that would not follow keeps everybody where they are, an operator's word included.
 #[test]
 fn a_site_whose_dovecot_would_not_follow() -> Result<()> {

@@ -14,7 +14,7 @@ use nix::sys::stat::FileStat;
 use super::crew::{Worker, WorkerError};
 use super::gate::{self, IndexState, WrittenOut};
 use super::spool::{AtPath, Locked, Ownership, Spool, SpoolError};
-use super::{Ask, Flow, Standing, reasons};
+use super::{Ask, Flow, Standing, location, reasons};
 use crate::account::Account;
 use crate::outcome::{Outcome, Progress, Reason, Stage};
 use crate::records::{INBOX, Phase, RECORD_VERSION, Record, SourceRecord};
@@ -60,6 +60,9 @@ pub(super) struct Attempt<'a> {
 
 pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: &Ask) -> Outcome {
     if let Err(reason) = flow.site.check(&settings.config) {
+        return Outcome::Blocked(reason);
+    }
+    if let Err(reason) = location::check(settings, account) {
         return Outcome::Blocked(reason);
     }
     let run = match RunId::generate() {

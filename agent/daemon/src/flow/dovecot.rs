@@ -94,6 +94,22 @@ impl Dovecot {
         Err(self.error("doveadm", format!("mailbox status: {}", errors.trim().escape_debug())))
     }
 
+    /// Where the user's mail is: by the user database where Dovecot runs, else by the setting alone.
+    pub(super) fn location(&self, user: &str, home: &Path) -> Result<String, ToolError> {
+        let output = self.run("doveadm", &["user", "-f", "mail", user])?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        if !errors.contains("/auth-userdb") {
+            return Err(self.error("doveadm", format!("user: {}", errors.trim().escape_debug())));
+        }
+        let location = self.setting("mail_location")?;
+        let (name, domain) = user.split_once('@').unwrap_or((user, ""));
+        let home = home.to_string_lossy();
+        Ok(location.replace("%u", user).replace("%n", name).replace("%d", domain).replace("%h", &home))
+    }
+
     /// One setting's value.
     pub(super) fn setting(&self, name: &str) -> Result<String, ToolError> {
         let output = self.run("doveconf", &["-h", name])?;

@@ -1,7 +1,8 @@
 //! The interlock: nothing is committed while the site's reader would not follow.
 //!
 //! A Dovecot whose imap or pop3 does not run our post-login script opens the mbox of a converted user, finds the tombstone and answers NO. So `doveconf -n` of every instance
-//! is asked for the script, and for the two settings that make one process serve several sessions, which leases do not cover yet.
+//! is asked for the script, for the two settings that make one process serve several sessions, which leases do not cover yet,
+//! and for POP3 identifiers that a Maildir would not have.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -59,7 +60,8 @@ fn check_instance(dovecot: &Dovecot) -> Result<(), Reason> {
         )
     })?;
     let protocols = dovecot.setting("protocols").unwrap_or_default();
-    judge(&Section::parse(&settings), &protocols).map_err(|(text, mend)| {
+    let uidl_format = dovecot.setting("pop3_uidl_format").unwrap_or_default();
+    judge(&Section::parse(&settings), &protocols, &uidl_format).map_err(|(text, mend)| {
         Reason::new("site", format!("{} {text}", dovecot.config().display()), mend)
     })?;
     if Path::new(POSTLOGIN).exists() {
@@ -76,7 +78,7 @@ fn check_instance(dovecot: &Dovecot) -> Result<(), Reason> {
 }
 
 /// What is wrong with an instance, and the lines that mend it.
-fn judge(root: &Section, protocols: &str) -> Result<(), (String, String)> {
+fn judge(root: &Section, protocols: &str, uidl_format: &str) -> Result<(), (String, String)> {
     for protocol in
         ["imap", "pop3"].into_iter().filter(|each| protocols.split_whitespace().any(|word| word == *each))
     {
@@ -111,6 +113,14 @@ fn judge(root: &Section, protocols: &str) -> Result<(), (String, String)> {
             ));
         }
     }
+    if protocols.split_whitespace().any(|word| word == "pop3") && !is_kept(uidl_format) {
+        return Err((
+            format!(
+                "makes POP3 identifiers that a Maildir would not have (pop3_uidl_format = {uidl_format})"
+            ),
+            "wait for the version that carries them over, or set a format of %u and %v alone".to_owned(),
+        ));
+    }
     match root.value("imap_hibernate_timeout") {
         None | Some("0" | "0 secs") => Ok(()),
         Some(timeout) => Err((
@@ -120,6 +130,14 @@ fn judge(root: &Section, protocols: &str) -> Result<(), (String, String)> {
             "set imap_hibernate_timeout = 0".to_owned(),
         )),
     }
+}
+
+/// Whether a format is made of UID and UIDVALIDITY alone, which a Maildir keeps; an empty one cannot be told.
+fn is_kept(format: &str) -> bool {
+    let mut rest = format.split('%').skip(1);
+    rest.all(|token| {
+        token.trim_start_matches(|c: char| c.is_ascii_digit() || c == 'X').starts_with(['u', 'v'])
+    })
 }
 
 /// A block of `doveconf -n`: `name = value` lines and `type name {` blocks.
@@ -187,7 +205,7 @@ service pop3 {
 ";
 
     fn judged(text: &str) -> Result<(), String> {
-        judge(&Section::parse(text), " imap lmtp pop3").map_err(|(text, _)| text)
+        judge(&Section::parse(text), " imap lmtp pop3", "%08Xu%08Xv").map_err(|(text, _)| text)
     }
 
     #[test]
@@ -202,6 +220,19 @@ service pop3 {
         let another = GOOD.replacen("/etc/mailready/postlogin", "/etc/other", 1);
         assert_eq!(judged(&another), Err("does not run /etc/mailready/postlogin for imap".into()));
         assert!(judged("").is_err());
+    }
+
+    #[test]
+    fn pop3_identifiers_of_uid_and_uidvalidity_are_kept_and_others_are_not() {
+        for kept in ["%08Xu%08Xv", "%u", "%v.%u", "UID%u-%v"] {
+            assert!(is_kept(kept), "{kept}");
+        }
+        for lost in ["%m", "%g", "%f", "%08Xu%m", "%Mf"] {
+            assert!(!is_kept(lost), "{lost}");
+        }
+        let said = judge(&Section::parse(GOOD), "pop3", "%m").unwrap_err().0;
+        assert!(said.contains("pop3_uidl_format = %m"), "{said}");
+        assert_eq!(judge(&Section::parse(GOOD), "imap", "%m"), Ok(()));
     }
 
     #[test]
