@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in a helper of tests, too, a broken assumption is a failed test")]
 
+#[path = "e2e/corpora.rs"]
+mod corpora;
 #[path = "e2e/login_goes_on.rs"]
 mod login_goes_on;
 #[path = "e2e/same_mail.rs"]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::lab::{
-    Binaries, CONFIG, Differences, Doing, Dump, Imap, LabError, Machine, Result, Site, User, available, mail,
+    Binaries, CONFIG, Differences, Doing, Dump, Imap, LabError, Machine, Result, Site, User, available,
+    eventually, mail,
 };
 
 use super::Stage;
@@ -59,6 +60,11 @@ pub(super) fn play(options: &Options, stage: &Stage, paper: &Paper) -> Result<bo
 
     paper.title("On disk");
     let converted = on_disk(&machine, &user, paper)?;
+
+    if converted {
+        paper.title("Mail that still comes to the old place");
+        late_letter(&machine, &user, before.inbox()?.messages.len(), paper)?;
+    }
 
     let differences = Differences::between(&before, &after);
     let good = differences.is_empty() && converted;
@@ -172,6 +178,28 @@ fn on_disk(machine: &Machine, user: &User, paper: &Paper) -> Result<bool> {
         paper.fact("the original", &format!("/var/mail/.mailready/{name}, {}, kept", size(length)));
     }
     Ok(true)
+}
+
+/// A deliverer that knows nothing of mailready writes to the old place; the client finds the letter where all its mail is.
+fn late_letter(machine: &Machine, user: &User, before: usize, paper: &Paper) -> Result<()> {
+    let letter = b"From: eve@example.org\nTo: demo\nSubject: a late letter\n\nDelivered by a program that knows only mbox.\n";
+    let delivered = machine.output("/usr/bin/procmail", ["-d", &user.name], letter)?;
+    if !delivered.status.success() {
+        let said = String::from_utf8_lossy(&delivered.stderr).into_owned();
+        return Err(LabError::Command { command: "procmail -d".into(), said });
+    }
+    let begun = Instant::now();
+    paper.fact("procmail", &format!("has delivered one letter to {}", user.spool()));
+    let mut client = Imap::login(machine, &user.name, &user.password)?;
+    eventually("the late letter is in the inbox", String::new, || {
+        let status = client.ok("STATUS INBOX (MESSAGES)").ok()?;
+        let shown =
+            status.untagged.iter().flatten().any(|item| item.text() == format!("(MESSAGES {})", before + 1));
+        shown.then_some(())
+    })?;
+    client.logout()?;
+    paper.fact("IMAP, messages", &format!("{}, after {} ms", before + 1, begun.elapsed().as_millis()));
+    Ok(())
 }
 
 fn verdict(before: &Dump, after: &Dump, differences: &Differences, converted: bool) -> String {

@@ -75,7 +75,8 @@ pub struct Message {
     pub size: u64,
     /// ENVELOPE, as sent.
     pub envelope: String,
-    /// BODYSTRUCTURE, as sent.
+    /// BODYSTRUCTURE in lower case: for a plain 7-bit text Dovecot says `text/plain; charset=us-ascii` out of its cache and the
+    /// header's own spelling (`TEXT/PLAIN`) without one, for one and the same file.
     pub structure: String,
     /// `BODY[]`.
     pub body: Vec<u8>,
@@ -239,7 +240,7 @@ impl Message {
             date: fact("INTERNALDATE")?.text(),
             size: fact("RFC822.SIZE")?.text().parse().ok()?,
             envelope: fact("ENVELOPE")?.text(),
-            structure: fact("BODYSTRUCTURE")?.text(),
+            structure: fact("BODYSTRUCTURE")?.text().to_ascii_lowercase(),
             body: match fact("BODY[]")? {
                 Item::Bytes(bytes) => bytes,
                 _ => return None,
