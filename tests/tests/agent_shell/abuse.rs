@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mailready_protocol::{Answer, PACKET_MAX, Reason};
+use mailready_protocol::{Answer, ClientError, PACKET_MAX, Reason};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, sendmsg,
     setsockopt, socket, sockopt,
@@ -106,10 +106,19 @@ fn silent_connections_fill_one_users_share_and_end_by_themselves() {
     }
     let site = Site::new();
     let path = site.self_socket();
-    let silent =
-        as_uid(ANN, move || (0..40).map(|_| connected(&path).unwrap()).collect::<Vec<_>>()).join().unwrap();
+    // More than the door lets in of all users together.
+    let silent = as_uid(ANN, move || (0..300).map(|_| connected(&path).unwrap()).collect::<Vec<_>>());
+    let silent = silent.join().unwrap();
     let path = site.self_socket();
-    let bob = as_uid(ANN + 1, move || announce_at(&path, &arrival("bob", Duration::ZERO), None).unwrap());
+    let bob = as_uid(ANN + 1, move || {
+        loop {
+            // The backlog may still be full of those that are about to be closed.
+            match announce_at(&path, &arrival("bob", Duration::ZERO), None) {
+                Err(ClientError::Full { .. }) => std::thread::yield_now(),
+                answer => return answer.unwrap(),
+            }
+        }
+    });
     assert_eq!(bob.join().unwrap(), Answer::Taken, "another user has a share of its own");
     assert_eq!(site.announce("cid"), Answer::Taken);
     // All end: those over the limit at once, the others at their deadline.

@@ -54,11 +54,6 @@ impl Twin {
         self.script(user).send_replace(Some(outcome));
     }
 
-    /// The next conversion of a user waits again for its end.
-    pub fn again(&self, user: &str) {
-        self.script(user).send_replace(None);
-    }
-
     pub fn stands(&self, account: &SharedAccount, standing: Standing) {
         self.standings.lock().unwrap().insert(account.key(), standing);
     }
