@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mailready_worker::RunId;
-use mailready_worker::wire::{Order, Report};
+use mailready_worker::wire::{Order, Report, Told};
 use nix::sys::stat::FileStat;
 
 use super::crew::{Worker, WorkerError};
-use super::gate::{self, IndexState, WrittenOut};
+use super::gate::{self, IndexState};
 use super::spool::{AtPath, Locked, Ownership, Spool, SpoolError};
 use super::{Ask, Flow, Standing, location, reasons};
 use crate::account::Account;
@@ -201,27 +201,23 @@ impl Attempt<'_> {
         let worker =
             Worker::start(&self.settings.worker, &job, Some(file.as_fd())).map_err(|e| self.not(e))?;
         let worker = slot.insert(worker);
-        let mut written = WrittenOut::default();
+        let mut told = Told::default();
         if worker.found_index() {
-            written = gate::write_out_once(self.settings, self.account);
+            told = gate::write_out_once(self.settings, self.account);
         }
-        self.order(worker, Order::Stage { not_recent: written.not_recent }, None)?;
+        self.order(worker, Order::Stage(told), None)?;
         self.staged(worker)?;
         for round in 0..ROUNDS {
             self.report(Stage::Gate);
             self.wait_for_grace()?;
             self.step("gate");
             gate::end_sessions(self.flow, self.settings, self.account).map_err(End::Not)?;
-            written = self.write_out(worker, written)?;
+            told = self.write_out(worker, told)?;
             let changed_file = !spool.is_at_path(&stat)?;
             if changed_file {
                 (file, stat) = self.open_spool(spool)?;
             }
-            self.order(
-                worker,
-                Order::Refresh { not_recent: written.not_recent },
-                changed_file.then_some(file.as_fd()),
-            )?;
+            self.order(worker, Order::Refresh(told), changed_file.then_some(file.as_fd()))?;
             self.staged(worker)?;
             self.put_record(&stat, self.progress.bytes)?;
             self.step("tombstone");
@@ -231,7 +227,7 @@ impl Attempt<'_> {
                 return Ok(end);
             }
             // Has the worker let go of Dovecot's index locks, on which Dovecot's tools would wait.
-            self.order(worker, Order::Refresh { not_recent: written.not_recent }, None)?;
+            self.order(worker, Order::Refresh(told), None)?;
             self.staged(worker)?;
             // Something came in between: the more often, the longer the pause.
             std::thread::sleep(Duration::from_millis(20 << round.min(4)));
@@ -363,14 +359,13 @@ impl Attempt<'_> {
     }
 
     /// Has Dovecot write out what only its index knows, looking before and after. What the stage was made with holds until Dovecot has said something newer.
-    fn write_out(&mut self, worker: &mut Worker, before: WrittenOut) -> Result<WrittenOut, End> {
+    fn write_out(&mut self, worker: &mut Worker, before: Told) -> Result<Told, End> {
         let (settings, account) = (self.settings, self.account);
-        let written = gate::write_out(settings, account, &mut |written| {
-            let not_recent = written.not_recent.or(before.not_recent);
-            self.order(worker, Order::Refresh { not_recent }, None)?;
+        let told = gate::write_out(settings, account, &mut |told| {
+            self.order(worker, Order::Refresh(told.or(before)), None)?;
             self.staged(worker)
         })?;
-        written.ok_or_else(|| End::Not(Outcome::Busy(reasons::changing())))
+        told.map(|told| told.or(before)).ok_or_else(|| End::Not(Outcome::Busy(reasons::changing())))
     }
 
     /// Waits for `Staged`.

@@ -2,11 +2,13 @@
 //!
 //! Every command has a deadline and is judged by what it leaves on disk or prints, never by its exit code alone.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 use std::{fmt, io};
 
+use mailready_worker::wire::Told;
 use tokio::process::Command;
 
 /// Longest wait for a tool's answer.
@@ -76,8 +78,8 @@ impl Dovecot {
     /// Has Dovecot write the flags and UIDs that are in its index only into the user's inbox; by its own server where it runs, since that has the rights on the spool folder.
     /// Whether it did is for the caller to see from the file.
     ///
-    /// Gives the number of messages in front of the first that is \Recent, which nothing but the index says.
-    pub(super) fn write_out(&self, user: &str) -> Result<Option<u64>, ToolError> {
+    /// Gives what nothing but the index says.
+    pub(super) fn write_out(&self, user: &str) -> Result<Told, ToolError> {
         let base = self.setting("base_dir")?;
         let server = Path::new(&base).join("doveadm-server");
         let server = server.to_string_lossy();
@@ -85,10 +87,10 @@ impl Dovecot {
         if Path::new(server.as_ref()).exists() {
             arguments.extend(["-S", &server]);
         }
-        arguments.extend(["-u", user, "messages recent", "INBOX"]);
+        arguments.extend(["-u", user, "messages recent highestmodseq", "INBOX"]);
         let output = self.run("doveadm", &arguments)?;
         if output.status.success() {
-            return Ok(not_recent(&String::from_utf8_lossy(&output.stdout)));
+            return Ok(told(&String::from_utf8_lossy(&output.stdout)));
         }
         let errors = String::from_utf8_lossy(&output.stderr);
         Err(self.error("doveadm", format!("mailbox status: {}", errors.trim().escape_debug())))
@@ -152,14 +154,17 @@ impl Dovecot {
     }
 }
 
-/// From `doveadm -f tab mailbox status "messages recent" INBOX`: a line of names, a line of values.
-fn not_recent(text: &str) -> Option<u64> {
+/// From `doveadm -f tab mailbox status "messages recent highestmodseq" INBOX`: a line of names, a line of values.
+fn told(text: &str) -> Told {
     let mut lines = text.lines();
-    let (names, values) = (lines.next()?, lines.next()?);
+    let (names, values) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
     let value = |name| {
         names.split('\t').zip(values.split('\t')).find(|(each, _)| *each == name)?.1.parse::<u64>().ok()
     };
-    value("messages")?.checked_sub(value("recent")?)
+    Told {
+        not_recent: value("messages").zip(value("recent")).and_then(|(all, recent)| all.checked_sub(recent)),
+        highest_modseq: value("highestmodseq").and_then(NonZeroU64::new),
+    }
 }
 
 /// Lines of `doveadm who -1`: `username proto pid ip`, a header first.
@@ -180,9 +185,18 @@ mod tests {
 
     #[test]
     fn recent_messages_are_the_last_ones() {
+        let not_recent = |text| told(text).not_recent;
         assert_eq!(not_recent("mailbox\tmessages\trecent\nINBOX\t60\t3\n"), Some(57));
         assert_eq!(not_recent("mailbox\tmessages\trecent\nINBOX\t2\t3\n"), None);
         assert_eq!(not_recent(""), None);
+    }
+
+    #[test]
+    fn highestmodseq_is_a_number_that_is_not_zero() {
+        let modseq = |text| told(text).highest_modseq.map(NonZeroU64::get);
+        assert_eq!(modseq("mailbox\tmessages\trecent\thighestmodseq\nINBOX\t60\t3\t501\n"), Some(501));
+        assert_eq!(modseq("mailbox\thighestmodseq\nINBOX\t0\n"), None);
+        assert_eq!(modseq("mailbox\tmessages\nINBOX\t60\n"), None);
     }
 
     #[test]

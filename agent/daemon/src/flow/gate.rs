@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use mailready_config::{Policy, Probe};
+use mailready_worker::wire::Told;
 
 use super::dovecot::Dovecot;
 use super::sessions::{Process, Sessions};
@@ -79,30 +80,23 @@ fn living(flow: &Flow, settings: &Settings, account: &Account) -> Result<Vec<Pro
     Ok(pids.into_iter().filter_map(|pid| Process::open(pid).ok()).collect())
 }
 
-/// What Dovecot knew and the mbox did not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct WrittenOut {
-    /// Messages in front of the first that is \Recent, if there is an index to say so.
-    pub(super) not_recent: Option<u64>,
-}
-
 /// Has Dovecot write the flags and UIDs that only its index knows into the mbox, until a look after it finds the index as it was before: a flag stored in between would otherwise be lost.
 /// Whether the file has them is then for the confirmation to see, not for Dovecot's exit code to say. `None`: it keeps changing.
 pub(super) fn write_out<E>(
     settings: &Settings,
     account: &Account,
-    look: &mut dyn FnMut(WrittenOut) -> Result<IndexState, E>,
-) -> Result<Option<WrittenOut>, E> {
-    let mut written = WrittenOut::default();
-    let mut before = look(written)?;
+    look: &mut dyn FnMut(Told) -> Result<IndexState, E>,
+) -> Result<Option<Told>, E> {
+    let mut told = Told::default();
+    let mut before = look(told)?;
     for _ in 0..WRITE_OUT_ROUNDS {
         if !before.indexed {
-            return Ok(Some(WrittenOut::default()));
+            return Ok(Some(Told::default()));
         }
-        written = write_out_once(settings, account);
-        let after = look(written)?;
+        told = write_out_once(settings, account);
+        let after = look(told)?;
         if after == before {
-            return Ok(Some(written));
+            return Ok(Some(told));
         }
         before = after;
     }
@@ -110,13 +104,13 @@ pub(super) fn write_out<E>(
 }
 
 /// One time, whatever comes of it; for what is known before the stage, to be made good at the gate.
-pub(super) fn write_out_once(settings: &Settings, account: &Account) -> WrittenOut {
-    let mut written = WrittenOut::default();
+pub(super) fn write_out_once(settings: &Settings, account: &Account) -> Told {
+    let mut told = Told::default();
     for config in &settings.config.site.dovecot_config {
         match Dovecot::new(config).write_out(&account.name) {
-            Ok(not_recent) => written.not_recent = written.not_recent.or(not_recent),
+            Ok(more) => told = told.or(more),
             Err(error) => tracing::warn!(user = ?account.name, "{error}"),
         }
     }
-    written
+    told
 }

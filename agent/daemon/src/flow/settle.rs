@@ -4,7 +4,7 @@
 //! a conversion makes; otherwise stage, tombstone and record go, and the mbox was never anything but the mail. Both ways can be gone any number of times.
 
 use mailready_worker::RunId;
-use mailready_worker::wire::{Order, Report};
+use mailready_worker::wire::{Order, Report, Told};
 
 use super::crew::{Worker, WorkerError};
 use super::gate::{self, IndexState};
@@ -108,7 +108,7 @@ fn set_aside(
     }
     gate::end_sessions(flow, settings, account).map_err(|outcome| format!("{outcome:?}"))?;
     let mut look = |_| {
-        worker.order(Order::Refresh { not_recent: None }, None)?;
+        worker.order(Order::Refresh(Told::default()), None)?;
         match worker.answer(&|| false, &mut |_, _, _| {})? {
             Report::Staged { indexed, index_changes, .. } => {
                 Ok(IndexState { indexed, changes: index_changes })

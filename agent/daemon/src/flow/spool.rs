@@ -5,21 +5,22 @@
 
 use std::ffi::{CString, OsStr};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use mailready_worker::{RunId, tombstone};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FcntlArg, OFlag, RenameFlags, fcntl, open, openat, renameat2};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, open, openat, renameat2};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens, mkdirat};
 use nix::sys::statfs::FsType;
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, linkat, unlinkat, write};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat, write};
 
-use super::file_lease::FileLease;
+mod locks;
+
+pub(super) use locks::{LockSet, Locked};
 
 const FOLDER: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 /// Non-blocking, so that a fifo or somebody's lease cannot hang the agent.
@@ -68,14 +69,6 @@ pub(super) enum AtPath {
     Nothing,
     /// Something that is never touched, and what.
     Foreign(&'static str),
-}
-
-/// The kinds of lock that the site's programs go by (`mail.locks`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LockSet {
-    pub(super) dotlock: bool,
-    pub(super) fcntl: bool,
-    pub(super) flock: bool,
 }
 
 /// Whose a file at the spool's path is, and who may use it.
@@ -380,105 +373,6 @@ impl Spool {
         fsync(&self.folder).map_err(self.at_spool("sync the folder of"))?;
         fsync(&self.archive).map_err(self.in_archive("sync", ""))
     }
-
-    /// Takes the site's locks and the lease on `file`, trying again until the deadline; never waits on one while it holds another.
-    pub(super) fn lock<'fd, 'spool>(
-        &'spool self,
-        file: &'fd OwnedFd,
-        run: &RunId,
-        pid: u32,
-        set: LockSet,
-        patience: Duration,
-        step: Note<'spool>,
-    ) -> Result<Option<Locked<'fd, 'spool>>> {
-        let deadline = Instant::now() + patience;
-        let mut pause = Duration::from_millis(5);
-        loop {
-            if let Some(locked) = self.try_lock(file, run, pid, set, step)? {
-                return Ok(Some(locked));
-            }
-            if Instant::now() + pause > deadline {
-                return Ok(None);
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(160));
-        }
-    }
-
-    fn try_lock<'fd, 'spool>(
-        &'spool self,
-        file: &'fd OwnedFd,
-        run: &RunId,
-        pid: u32,
-        set: LockSet,
-        step: Note<'spool>,
-    ) -> Result<Option<Locked<'fd, 'spool>>> {
-        let dotlock = if set.dotlock {
-            step("dotlock");
-            match self.try_dotlock(run, pid)? {
-                Some(dotlock) => Some(dotlock),
-                None => return Ok(None),
-            }
-        } else {
-            None
-        };
-        let unlocking = Unlocking(step);
-        step("lock");
-        let kernel = KernelLock { file: file.as_fd(), set };
-        match kernel.take() {
-            Ok(()) => {}
-            Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
-            Err(errno) => return Err(self.at_spool("lock")(errno)),
-        }
-        step("lease");
-        match FileLease::try_take(file).map_err(self.at_spool("take a lease on"))? {
-            Some(lease) => {
-                Ok(Some(Locked { _unlocking: unlocking, lease, _kernel: kernel, _dotlock: dotlock }))
-            }
-            None => Ok(None),
-        }
-    }
-
-    fn dotlock_name(&self) -> CString {
-        let mut name = self.name.to_bytes().to_vec();
-        name.extend_from_slice(b".lock");
-        // Made of a C string and a literal: no NUL.
-        CString::new(name).unwrap_or_default()
-    }
-
-    fn try_dotlock(&self, run: &RunId, pid: u32) -> Result<Option<Dotlock<'_>>> {
-        let ours = format!("{run}.lock");
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(&self.archive, ours.as_str(), flags, Mode::from_bits_truncate(0o644))
-            .map_err(self.in_archive("create", &ours))?;
-        let host = nix::unistd::gethostname().unwrap_or_default();
-        let text = format!("{pid}:{}", host.to_string_lossy());
-        write(&file, text.as_bytes()).map_err(self.in_archive("write", &ours))?;
-        let theirs = self.dotlock_name();
-        match linkat(&self.archive, ours.as_str(), &self.folder, theirs.as_c_str(), AtFlags::empty()) {
-            Ok(()) => Ok(Some(Dotlock { spool: self, ours, theirs })),
-            Err(Errno::EEXIST) => {
-                let _ = unlinkat(&self.archive, ours.as_str(), UnlinkatFlags::NoRemoveDir);
-                Ok(None)
-            }
-            Err(errno) => Err(self.at_spool("make the dotlock of")(errno)),
-        }
-    }
-
-    /// Removes the dotlock of a run whose agent and worker are dead, if the one that stands is that run's.
-    pub(super) fn remove_dead_dotlock(&self, run: &RunId) -> Result<bool> {
-        let ours = format!("{run}.lock");
-        let mine = match fstatat(&self.archive, ours.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::ENOENT) => return Ok(false),
-            Err(errno) => return Err(self.in_archive("look at", &ours)(errno)),
-        };
-        let theirs = self.dotlock_name();
-        let standing = fstatat(&self.folder, theirs.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
-        let found = standing.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (mine.st_dev, mine.st_ino));
-        drop(Dotlock { spool: self, ours, theirs });
-        Ok(found)
-    }
 }
 
 /// Whether a file begins with this run's tombstone.
@@ -491,100 +385,4 @@ pub(super) fn is_tombstone(file: &OwnedFd, run: &RunId) -> bool {
 /// Bytes of an open file.
 pub(super) fn size(file: &OwnedFd) -> nix::Result<u64> {
     Ok(u64::try_from(fstat(file)?.st_size).unwrap_or(0))
-}
-
-/// Is told each step before it is taken.
-pub(super) type Note<'a> = &'a dyn Fn(&'static str);
-
-/// Tells of the step `unlock` before the locks are dropped, wherever that happens.
-struct Unlocking<'a>(Note<'a>);
-
-impl Drop for Unlocking<'_> {
-    fn drop(&mut self) {
-        (self.0)("unlock");
-    }
-}
-
-/// All of a mailbox's locks; dropped in the reverse order of taking: lease, kernel lock, dotlock.
-pub(super) struct Locked<'fd, 'spool> {
-    _unlocking: Unlocking<'spool>,
-    lease: FileLease<'fd>,
-    _kernel: KernelLock<'fd>,
-    _dotlock: Option<Dotlock<'spool>>,
-}
-
-impl Locked<'_, '_> {
-    /// Whether nobody has tried to open the file since it was locked.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.lease.is_untouched()
-    }
-}
-
-/// Kernel locks on the spool's description, so that closing some other descriptor of the file drops nothing.
-struct KernelLock<'fd> {
-    file: BorrowedFd<'fd>,
-    set: LockSet,
-}
-
-impl KernelLock<'_> {
-    fn take(&self) -> nix::Result<()> {
-        if self.set.fcntl {
-            self.ofd(libc::F_WRLCK)?;
-        }
-        if self.set.flock {
-            #[expect(
-                deprecated,
-                reason = "the owning type of nix would take the descriptor, which the worker shares"
-            )]
-            nix::fcntl::flock(
-                std::os::fd::AsRawFd::as_raw_fd(&self.file),
-                nix::fcntl::FlockArg::LockExclusiveNonblock,
-            )?;
-        }
-        Ok(())
-    }
-
-    fn ofd(&self, kind: libc::c_int) -> nix::Result<()> {
-        let whole = libc::flock {
-            l_type: kind as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
-        fcntl(self.file, FcntlArg::F_OFD_SETLK(&whole)).map(drop)
-    }
-}
-
-impl Drop for KernelLock<'_> {
-    fn drop(&mut self) {
-        // Unlocking what is not locked does nothing; the descriptor's end would do the same later.
-        let _ = self.ofd(libc::F_UNLCK);
-        if self.set.flock {
-            #[expect(deprecated, reason = "as in `take`")]
-            let _ =
-                nix::fcntl::flock(std::os::fd::AsRawFd::as_raw_fd(&self.file), nix::fcntl::FlockArg::Unlock);
-        }
-    }
-}
-
-/// The spool's dotlock, a link of `RUNID.lock`.
-struct Dotlock<'spool> {
-    spool: &'spool Spool,
-    ours: String,
-    theirs: CString,
-}
-
-impl Drop for Dotlock<'_> {
-    fn drop(&mut self) {
-        let (archive, folder) = (&self.spool.archive, &self.spool.folder);
-        let identity = |stat: FileStat| (stat.st_dev, stat.st_ino);
-        let mine = fstatat(archive, self.ours.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map(identity);
-        let standing = fstatat(folder, self.theirs.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map(identity);
-        // Somebody who found the lock stale may have put his own there.
-        if mine.is_ok() && mine == standing {
-            let _ = unlinkat(folder, self.theirs.as_c_str(), UnlinkatFlags::NoRemoveDir);
-        }
-        let _ = unlinkat(archive, self.ours.as_str(), UnlinkatFlags::NoRemoveDir);
-    }
 }
