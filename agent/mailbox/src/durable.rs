@@ -2,10 +2,9 @@
 //!
 //! One `syncfs` at the end is fastest by far, but waits for everybody's dirty pages, which on a busy disk may take minutes: right
 //! for `convert-file`, wrong while a client waits. There each file is synced by itself, by a few threads while others are
-//! written: a journal commits many files at once if they ask together. In both cases the disk is busy long before the end.
+//! written: a journal commits many files at once if they ask together.
 
 use crate::{Error, Result, SyncHow, dir};
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,30 +12,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Threads that wait for the disk. They use no processor.
-const WAITING_THREADS: usize = 8;
-/// Files written and not yet handled: few descriptors.
+const THREADS: usize = 8;
+/// Files written and not yet synced: few descriptors.
 const QUEUE: usize = 64;
 
-/// Takes written files and makes them durable.
+/// Takes written files and makes them durable, each by itself; with [`SyncHow::SyncFs`] it only closes them.
 #[derive(Debug)]
 pub(crate) struct Syncer {
-    /// `None` once it is closed.
+    /// `None`: nobody is there to sync.
     queue: Option<SyncSender<File>>,
     threads: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Syncer {
     pub(crate) fn new(how: SyncHow) -> Self {
+        if how == SyncHow::SyncFs {
+            return Syncer { queue: None, threads: Vec::new() };
+        }
         let (queue, files) = sync_channel(QUEUE);
         let files = Arc::new(Mutex::new(files));
-        let count = match how {
-            SyncHow::SyncFs => 1,
-            SyncHow::PerFile => WAITING_THREADS,
-        };
-        let threads = (0..count)
+        let threads = (0..THREADS)
             .map(|_| {
                 let files = Arc::clone(&files);
-                std::thread::spawn(move || work(&files, how))
+                std::thread::spawn(move || work(&files))
             })
             .collect();
         Syncer { queue: Some(queue), threads }
@@ -45,13 +43,13 @@ impl Syncer {
     /// A message file is complete.
     pub(crate) fn take(&mut self, file: File) -> Result<()> {
         match &self.queue {
-            Some(queue) if queue.send(file).is_ok() => Ok(()),
             // All threads have ended, each with an error.
-            _ => self.close(),
+            Some(queue) if queue.send(file).is_err() => self.close(),
+            _ => Ok(()),
         }
     }
 
-    /// Waits until all files taken are handled: with [`SyncHow::PerFile`] they are durable then, but for their names in folders.
+    /// Waits until all files taken are durable, but for their names in folders.
     pub(crate) fn close(&mut self) -> Result<()> {
         self.queue = None;
         self.threads.drain(..).try_for_each(|thread| match thread.join() {
@@ -61,15 +59,13 @@ impl Syncer {
     }
 }
 
-fn work(files: &Mutex<Receiver<File>>, how: SyncHow) -> Result<()> {
+fn work(files: &Mutex<Receiver<File>>) -> Result<()> {
     loop {
         // The lock is held while waiting: exactly one waits at the queue, the others behind it.
         let next = files.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(file) = next else { return Ok(()) };
-        match how {
-            SyncHow::PerFile => dir::sync(&file, "a message file")?,
-            // Advice: the kernel begins to write the file out. `syncfs` is what counts.
-            SyncHow::SyncFs => drop(posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)),
+        match next {
+            Ok(file) => dir::sync(&file, "a message file")?,
+            Err(_) => return Ok(()),
         }
     }
 }

@@ -38,8 +38,26 @@ pub struct Verified {
 ///
 /// For a Maildir that nobody has used yet: a reader moves files and renames them.
 pub fn verify(maildir: BorrowedFd<'_>, progress: OnProgress<'_>) -> Result<Verified> {
-    let files =
-        Files { cur: dir::open(maildir, "cur")?, new: dir::open(maildir, "new")?, bytes: AtomicU64::new(0) };
+    read_back(maildir, ReadFrom::Disk, progress)
+}
+
+/// Where the bytes come from that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadFrom {
+    /// The disk, as far as the kernel can be made to read it again.
+    Disk,
+    /// Wherever the kernel has them: finds every mistake of ours, and none of the disk's.
+    Kernel,
+}
+
+/// [`verify`], with the choice of where to read from.
+pub(crate) fn read_back(
+    maildir: BorrowedFd<'_>,
+    from: ReadFrom,
+    progress: OnProgress<'_>,
+) -> Result<Verified> {
+    let (cur, new) = (dir::open(maildir, "cur")?, dir::open(maildir, "new")?);
+    let files = Files { cur, new, from, bytes: AtomicU64::new(0) };
     let (entries, queue) = sync_channel(QUEUE);
     let queue = Mutex::new(queue);
     let messages = std::thread::scope(|scope| {
@@ -88,6 +106,7 @@ fn compare_lists(
 struct Files {
     cur: OwnedFd,
     new: OwnedFd,
+    from: ReadFrom,
     /// Compared so far.
     bytes: AtomicU64,
 }
@@ -98,7 +117,7 @@ impl Files {
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(entry) = next else { return Ok(()) };
-            let compared = self.find(&entry).and_then(|(file, name)| compare(file, &name, &entry, &mut buf));
+            let compared = self.find(&entry).and_then(|(file, name)| compare(file, &name, &entry, self.from, &mut buf));
             match compared {
                 Ok(bytes) => self.bytes.fetch_add(bytes, Ordering::Relaxed),
                 Err(e) => {
@@ -122,13 +141,15 @@ impl Files {
 }
 
 /// Returns the file's size if it is what the receipt says.
-fn compare(mut file: File, name: &str, entry: &Entry, buf: &mut [u8]) -> Result<u64> {
+fn compare(mut file: File, name: &str, entry: &Entry, from: ReadFrom, buf: &mut [u8]) -> Result<u64> {
     let stat = nix::sys::stat::fstat(&file).map_err(Error::io("look at", name))?;
     if stat.st_mtime != entry.date {
         return Err(damaged(name, 0, format!("its time is {}, not {}", stat.st_mtime, entry.date)));
     }
-    // Advice: where it is not taken the comparison is worth a little less, not nothing.
-    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    if from == ReadFrom::Disk {
+        // Advice: where it is not taken the comparison is worth a little less, not nothing.
+        let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
     let mut hasher = blake3::Hasher::new();
     let mut size = 0;
     loop {

@@ -1,5 +1,7 @@
 //! Which messages are \Recent is known to the server's index alone, and may change while a stage stands.
 
+#![allow(clippy::unwrap_used, reason = "these are tests: what fails here fails the test")]
+
 mod support;
 
 use std::ops::ControlFlow;
