@@ -212,8 +212,8 @@ pub async fn serve(
 
     service::stopping();
     info!("stopping");
-    stopping.send_replace(true);
     drop((arrival_file, selves_file, control_file));
+    stopping.send_replace(true);
     if timeout(STOP_PATIENCE, agent.conversions.stop()).await.is_err() {
         warn!("a conversion does not end; the next start brings it to its end");
     }

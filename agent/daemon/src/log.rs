@@ -17,7 +17,9 @@ pub fn init() {
     let result = match form() {
         Form::Json => registry.with(to_stderr.json().flatten_event(true)).try_init(),
         Form::Journal(journal) => registry.with(journal).try_init(),
-        Form::Plain => registry.with(to_stderr.with_ansi(io::stderr().is_terminal()).with_target(false)).try_init(),
+        Form::Plain => {
+            registry.with(to_stderr.with_ansi(io::stderr().is_terminal()).with_target(false)).try_init()
+        }
     };
     // In a test the process may have a log already.
     if let (Ok(()), Some(complaint)) = (result, complaint) {
@@ -38,7 +40,9 @@ fn form() -> Form {
     if journal_reads_stderr()
         && let Ok(journal) = tracing_journald::layer()
     {
-        return Form::Journal(journal.with_syslog_identifier("mailready-agent".to_owned()).with_field_prefix(None));
+        return Form::Journal(
+            journal.with_syslog_identifier("mailready-agent".to_owned()).with_field_prefix(None),
+        );
     }
     Form::Plain
 }
@@ -60,7 +64,9 @@ fn filter() -> (EnvFilter, Option<String>) {
         }
         Ok(wish) => match EnvFilter::try_new(&wish) {
             Ok(filter) => (filter, None),
-            Err(error) => (default(), Some(format!("MAILREADY_LOG_LEVEL is not understood ({error}); taken as info"))),
+            Err(error) => {
+                (default(), Some(format!("MAILREADY_LOG_LEVEL is not understood ({error}); taken as info")))
+            }
         },
     }
 }

@@ -28,7 +28,11 @@ pub struct Reloader {
 
 impl Reloader {
     /// For the agent whose settings came from `file` (None: the default) and are handed out by `settings`.
-    pub fn new(agent: Arc<Agent>, file: Option<PathBuf>, settings: watch::Sender<Arc<Settings>>) -> Arc<Self> {
+    pub fn new(
+        agent: Arc<Agent>,
+        file: Option<PathBuf>,
+        settings: watch::Sender<Arc<Settings>>,
+    ) -> Arc<Self> {
         Arc::new(Self { agent, file, settings, turn: Mutex::new(()) })
     }
 
@@ -75,7 +79,9 @@ impl Reloader {
     }
 }
 
-async fn off_thread(read: impl FnOnce() -> Result<Settings, SettingsError> + Send + 'static) -> Option<Settings> {
+async fn off_thread(
+    read: impl FnOnce() -> Result<Settings, SettingsError> + Send + 'static,
+) -> Option<Settings> {
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(settings)) => Some(settings),
         Ok(Err(wrong)) => {
@@ -99,5 +105,11 @@ fn stamps(config: &Config) -> [Stamp; 2] {
 
 fn stamp(path: &Path) -> Stamp {
     let found = fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino(), found.size(), found.mtime_nsec() ^ found.mtime(), found.ctime_nsec() ^ found.ctime()))
+    Some((
+        found.dev(),
+        found.ino(),
+        found.size(),
+        found.mtime_nsec() ^ found.mtime(),
+        found.ctime_nsec() ^ found.ctime(),
+    ))
 }

@@ -33,16 +33,19 @@ impl Sockets {
     pub fn open(config: &Config) -> Result<Self, BindError> {
         let mut inherited = inherited();
         let agent = &config.agent;
-        let mut take = |path: &Path, kind, make: &dyn Fn() -> Result<Bound, BindError>| {
-            match inherited.remove(path) {
-                Some(socket) if getsockopt(&socket, sockopt::SockType) == Ok(kind) => Ok(Bound::inherited(socket)),
+        let mut take =
+            |path: &Path, kind, make: &dyn Fn() -> Result<Bound, BindError>| match inherited.remove(path) {
+                Some(socket) if getsockopt(&socket, sockopt::SockType) == Ok(kind) => {
+                    Ok(Bound::inherited(socket))
+                }
                 Some(_) => Err(BindError::WrongKind(path.to_owned())),
                 None => make(),
-            }
-        };
+            };
         let sockets = Self {
             arrival: take(&agent.socket, SockType::SeqPacket, &|| bind_packets(&agent.socket, true))?,
-            selves: take(&agent.self_socket, SockType::SeqPacket, &|| bind_packets(&agent.self_socket, false))?,
+            selves: take(&agent.self_socket, SockType::SeqPacket, &|| {
+                bind_packets(&agent.self_socket, false)
+            })?,
             control: take(&agent.control, SockType::Stream, &|| bind_stream(&agent.control))?,
         };
         for path in inherited.keys() {

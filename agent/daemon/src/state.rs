@@ -80,10 +80,11 @@ impl State {
         if mode & 0o022 != 0 {
             return Err(StateError::Open { path: path.to_owned(), mode });
         }
-        let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            nix::errno::Errno::EWOULDBLOCK => StateError::InUse(path.to_owned()),
-            errno => failed("locking the state folder")(errno.into()),
-        })?;
+        let lock =
+            Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+                nix::errno::Errno::EWOULDBLOCK => StateError::InUse(path.to_owned()),
+                errno => failed("locking the state folder")(errno.into()),
+            })?;
         // A file system that is mounted read-only, or full, is to be noticed now and not at the first arrival.
         let probe = path.join(".probe");
         fs::write(&probe, b"mailready\n")

@@ -57,6 +57,8 @@ pub struct Bound {
 struct OwnFile {
     path: PathBuf,
     dev_ino: (u64, u64),
+    /// As long as this is open, its inode number cannot become another socket's.
+    _socket: OwnedFd,
 }
 
 impl Bound {
@@ -71,7 +73,8 @@ impl Bound {
     }
 }
 
-/// Removes a socket's file when dropped, if it is still ours.
+/// Removes a socket's file when dropped, if it is still ours. It keeps the socket open, so that whoever connects before waits in vain and not
+/// for long: drop it before, or with, whoever accepts.
 #[derive(Debug)]
 pub struct Unlink(OwnFile);
 
@@ -121,9 +124,10 @@ fn bind_at(path: &Path, kind: SockType, mask: Mode) -> Result<Bound, BindError> 
     with_umask(mask, || bind(socket.as_raw_fd(), &address)).map_err(|errno| io_error(path, "bind", errno))?;
     let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
     listen(&socket, backlog).map_err(|errno| io_error(path, "listen", errno))?;
-    let dev_ino =
-        dev_ino(path).map_err(|error| BindError::Io { path: path.to_owned(), what: "stat", error })?;
-    Ok(Bound { socket, file: Some(OwnFile { path: path.to_owned(), dev_ino }) })
+    let failed = |what| move |error| BindError::Io { path: path.to_owned(), what, error };
+    let dev_ino = dev_ino(path).map_err(failed("stat"))?;
+    let kept = socket.try_clone().map_err(failed("keeping the socket"))?;
+    Ok(Bound { socket, file: Some(OwnFile { path: path.to_owned(), dev_ino, _socket: kept }) })
 }
 
 /// The umask is the process's: binding is done before other threads make files, and one after the other.
@@ -210,13 +214,29 @@ mod tests {
     fn a_live_socket_is_respected_and_a_dead_one_replaced() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("s");
-        let (socket, unlink) = bind_packets(&path, false).unwrap().split();
+        let first = bind_packets(&path, false).unwrap();
         assert!(matches!(bind_packets(&path, false), Err(BindError::InUse(_))));
-        drop(socket);
-        let second = bind_packets(&path, false).unwrap();
-        drop(unlink);
-        assert!(path.exists(), "the first agent's end does not remove the second one's socket");
-        drop(second);
+        assert!(matches!(bind_stream(&path), Err(BindError::InUse(_))), "of whatever kind");
+        drop(first.split());
+        let killed = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(killed.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        drop(killed);
+        assert!(path.exists());
+        bind_packets(&path, false).unwrap();
+    }
+
+    #[test]
+    fn an_end_does_not_remove_the_socket_of_a_successor() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("s");
+        for _ in 0..50 {
+            let first = bind_packets(&path, false).unwrap();
+            fs::remove_file(&path).unwrap();
+            let second = bind_packets(&path, false).unwrap();
+            drop(first.split());
+            assert!(path.exists());
+            drop(second.split());
+        }
     }
 
     #[test]
