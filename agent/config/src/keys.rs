@@ -320,7 +320,6 @@ pub const KEYS: &[Key] = &[
 const NOT_IN_USE_YET: &[(&str, &str)] = &[
     ("users", "first"),
     ("mail", "layout"),
-    ("mail", "single_host"),
     ("site", "deliverers"),
     ("background", "mode"),
     ("background", "window"),
