@@ -84,3 +84,18 @@ fn each_guard_is_needed_or_the_reason_is_known() {
         println!("{}", verdict(Omit::Guard(*guard)).unwrap());
     }
 }
+
+#[test]
+fn the_steps_are_those_of_the_architecture_page() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../ARCHITECTURE.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let table = page.split("## The steps").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let named: Vec<String> = rows
+        .map(|row| {
+            row.splitn(3, '|').take(2).map(|cell| cell.trim().trim_matches('`')).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    let ours: Vec<String> = Step::ALL.iter().map(|step| format!("{step} {}", step.who().as_str())).collect();
+    assert_eq!(named, ours);
+}

@@ -10,6 +10,10 @@ pub const FREE: &[(Omit, &str)] = &[
         "refresh does all of it, with the gate closed: logins wait for a whole conversion instead of a look",
     ),
     (
+        Omit::Step(Step::Verify),
+        "nothing in the model writes what it did not read; it is there for disks and for mistakes in our own code",
+    ),
+    (
         Omit::Step(Step::Dotlock),
         "the lease keeps writers out and the drain of entry 0 fetches what they append later; without the dotlock every \
          deliverer that honours it goes that long way round, and nothing but a lease that the kernel may break holds it off",

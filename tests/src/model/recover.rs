@@ -4,11 +4,13 @@ use super::convert;
 use super::files::Ino;
 use super::rollback;
 use super::spec::{Guard, Spec};
+use super::step::Step;
 use super::world::{At, Plan, Record, World};
 
 /// The agent can look: the last run's worker, which may have outlived its agent, is gone.
 pub fn ready(spec: &Spec, world: &World) -> bool {
-    world.agent.alive
+    spec.takes(Step::Probe)
+        && world.agent.alive
         && world.at.plan == Plan::Recover
         && (world.worker.orphan.is_none() || !spec.keeps(Guard::Flock))
 }

@@ -4,9 +4,10 @@
 //! tell. Deliveries, failed attempts and looks are not in the log. So the replay follows every world that fits what has
 //! been read so far; a trace is refused at the line that fits none of them.
 //!
-//! What a log may leave out: a step that would change nothing (a second sync, a tombstone that is there already). What
-//! needs no explanation in it: a lock, lease, look or seal that fails (unlock, and back to the gate, the look or the
-//! dotlock), a run that is given up before its commit, new mail behind a tombstone or behind an entry's position.
+//! What a log may leave out: a step that would change nothing (a second sync, a tombstone that is there already), the
+//! unlocking, and the gate of a roll-forward. What needs no explanation in it: going back to an earlier look, the gate or the
+//! dotlock before the seal, a run that is given up before its commit, locks around a rotation, a record written again,
+//! new mail behind a tombstone or behind an entry's position.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,7 +18,7 @@ use super::machine::Action;
 use super::spec::Spec;
 use super::step::{Step, Who};
 use super::trace::{Event, TraceLine};
-use super::world::{At, Left, Plan, World};
+use super::world::{At, Hold, Left, Plan, Record, World};
 
 /// The line that no path of the model explains.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +112,8 @@ impl Fit {
     /// The worlds that this one may be after one more line; none if it does not fit.
     fn with(&self, spec: &Spec, event: &Event) -> Vec<Fit> {
         match *event {
+            // Something failed: the locks are dropped, and the run is somewhere before them again.
+            Event::Step { who: Who::Agent, step: Step::Unlock } if self.is_locked() => gone_back(spec, self),
             Event::Step { who, step } => self.announce(spec, who, step).into_iter().collect(),
             Event::Killed(who) => self.killed(spec, who).into_iter().collect(),
             Event::Started(Who::Agent) if !self.world.agent.alive => {
@@ -124,8 +127,13 @@ impl Fit {
     }
 
     fn announce(&self, spec: &Spec, who: Who, step: Step) -> Option<Fit> {
+        if step.who() == who && self.is_aside(step) {
+            return Some(self.clone());
+        }
         let lives = match who {
             Who::Agent => self.world.agent.alive,
+            // The first thing that a new worker does.
+            Who::Worker if step == Step::Probe => self.world.agent.alive,
             Who::Worker => self.world.worker.alive || self.world.worker.orphan.is_some(),
         };
         let fits = lives && step.who() == who && self.announced(who).is_none();
@@ -137,11 +145,34 @@ impl Fit {
         Some(fit)
     }
 
+    /// In a conversion, before its commit.
+    fn is_locked(&self) -> bool {
+        let locked = self.world.dotlock.is_some() || self.world.hold != Hold::default();
+        locked && self.world.at.plan == Plan::Convert && !self.world.home.now().marked()
+    }
+
+    /// A line that changes nothing here: the locks around a rotation, a record written again, a refresh that stages anew.
+    fn is_aside(&self, step: Step) -> bool {
+        let draining = self.world.at.plan == Plan::Drain;
+        let staging = self.world.at.plan == Plan::Convert && self.world.record == Record::Begun;
+        let aside = match step {
+            Step::Dotlock | Step::Lock | Step::Lease | Step::Unlock => draining,
+            Step::Record => staging && !self.world.home.now().marked(),
+            Step::Stage | Step::Verify => staging && self.world.agent.gate && !self.world.hold.lock,
+            _ => false,
+        };
+        aside && self.world.agent.alive && self.announced(step.who()).is_none()
+    }
+
     fn killed(&self, spec: &Spec, who: Who) -> Option<Fit> {
         let action = match who {
             Who::Agent if self.world.agent.alive => Action::KillAgent,
             Who::Worker if self.world.worker.orphan.is_some() => Action::OrphanEnds,
             Who::Worker if self.world.worker.alive => Action::KillWorker,
+            // Killed before it had looked.
+            Who::Worker if self.worker == Some(Step::Probe) => {
+                return Some(Fit { worker: None, ..self.clone() });
+            }
             _ => return None,
         };
         let mut fit = self.after(spec, action);
@@ -189,25 +220,25 @@ fn closure(spec: &Spec, fitting: HashSet<Fit>) -> HashSet<Fit> {
 
 fn silently(spec: &Spec, fit: &Fit) -> Vec<Fit> {
     let mut out = Vec::new();
-    for action in spec.possible(&fit.world) {
-        match logged_as(action) {
-            None if !matches!(action, Action::StartAgent) && !action.is_accident() => {
-                out.push(fit.after(spec, action))
-            }
-            None => {}
+    for action in spec.possible(&fit.world).into_iter().filter(|action| !action.is_accident()) {
+        if action == Action::StartAgent {
+            continue;
+        }
+        let mut next = fit.after(spec, action);
+        let announced = match logged_as(action) {
             Some(step) if fit.announced(step.who()) == Some(step) => {
-                let mut next = fit.after(spec, action);
                 next.set(step.who(), None);
-                out.push(next);
+                true
             }
-            Some(_) => {
-                let next = fit.after(spec, action);
-                if (World { at: fit.world.at, ..next.world.clone() }) == fit.world
-                    && next.world.at != fit.world.at
-                {
-                    out.push(next);
-                }
-            }
+            _ => false,
+        };
+        if action == Action::OrphanEnds {
+            // What it announced last it has done or not.
+            next.worker = None;
+        }
+        let only_moves_on = (World { at: fit.world.at, ..next.world.clone() }) == fit.world;
+        if announced || only_moves_on || may_be_missing(&fit.world, action) {
+            out.push(next);
         }
     }
     out.extend(failed(spec, fit));
@@ -218,9 +249,21 @@ fn silently(spec: &Spec, fit: &Fit) -> Vec<Fit> {
 /// The line that stands right before an action, if it has one.
 fn logged_as(action: Action) -> Option<Step> {
     match action {
+        Action::Recover => Some(Step::Probe),
         Action::Take(step) | Action::Orphan(step) => Some(step),
         Action::Drain(act) if act.is_logged() => Some(act.step()),
         _ => None,
+    }
+}
+
+/// An action that happens without a line.
+fn may_be_missing(world: &World, action: Action) -> bool {
+    match action {
+        // A run that has come to its end needs no look.
+        Action::Recover => world.record != Record::Begun,
+        Action::Take(Step::Unlock) => true,
+        Action::Take(Step::Gate) => world.at.plan == Plan::Forward,
+        _ => logged_as(action).is_none(),
     }
 }
 
@@ -234,25 +277,36 @@ fn failed(spec: &Spec, fit: &Fit) -> Vec<Fit> {
         given_up.set(Who::Worker, None);
         out.push(given_up);
     }
-    let Some(step) = convert::next(spec, fit.world.at) else { return out };
-    let announced = fit.announced(step.who()) == Some(step);
-    let fallible = matches!(step, Step::Dotlock | Step::Lock | Step::Lease | Step::Confirm | Step::Seal);
-    let unlocks = fit.agent == Some(Step::Unlock);
-    let before_exchange = uncommitted || fit.world.at.plan == Plan::Forward;
-    if fit.world.agent.alive && before_exchange && fallible && (announced || unlocks) {
-        for again in [Step::Gate, Step::Refresh, Step::Dotlock] {
-            let mut steps = convert::sequence(spec, fit.world.at.plan);
-            let Some(done) = steps.position(|step| step == again) else { continue };
-            let mut next = fit.after(spec, Action::BackOff(step));
-            next.set(step.who(), None);
-            if unlocks {
-                next.set(Who::Agent, None);
-            }
-            next.world.at = At { plan: next.world.at.plan, done: u8::try_from(done).unwrap_or(u8::MAX) };
-            out.push(next);
-        }
-    }
+    out.extend(gone_back(spec, fit));
     out
+}
+
+/// Before the seal, and before the exchange of a roll-forward, a run can go back as often as it likes.
+fn gone_back(spec: &Spec, fit: &Fit) -> Vec<Fit> {
+    let at = fit.world.at;
+    let Some(step) = convert::next(spec, at) else { return Vec::new() };
+    let fallible = match at.plan {
+        Plan::Convert => step <= Step::Seal,
+        Plan::Forward => step <= Step::SetAside,
+        _ => false,
+    };
+    if !fallible || !fit.world.agent.alive {
+        return Vec::new();
+    }
+    let earlier = (0u8..at.done).zip(convert::sequence(spec, at.plan));
+    let back = earlier.filter(|(_, step)| {
+        matches!(step, Step::Stage | Step::Gate | Step::Refresh | Step::Dotlock | Step::Confirm)
+            && (at.plan == Plan::Forward || *step != Step::Confirm)
+    });
+    back.map(|(done, _)| {
+        let mut next = fit.after(spec, Action::BackOff(step));
+        // Whatever was announced has failed.
+        next.agent = None;
+        next.worker = None;
+        next.world.at = At { done, ..at };
+        next
+    })
+    .collect()
 }
 
 /// New mail, wherever it can still arrive, one message at a time.
@@ -286,11 +340,8 @@ fn is_read(world: &World, n: u8, ino: Ino) -> bool {
 /// What could be logged next in this world.
 fn next_steps(spec: &Spec, fit: &Fit) -> Vec<Step> {
     let mut steps: Vec<Step> = spec.possible(&fit.world).into_iter().filter_map(logged_as).collect();
-    // An attempt that will fail is announced too, and so is the unlocking after it.
+    // An attempt that will fail is announced too.
     steps.extend(convert::next(spec, fit.world.at).filter(|step| fit.world.can_act(step.who())));
-    if fit.world.hold != super::world::Hold::default() || fit.world.dotlock.is_some() {
-        steps.push(Step::Unlock);
-    }
     steps
 }
 
@@ -363,59 +414,78 @@ mod tests {
         fits(&["record stage gate refresh tombstone dotlock lock lease unlock", again, FROM_COMMIT]);
         fits(&["record stage gate refresh tombstone dotlock lock lease confirm gate", again, FROM_COMMIT]);
         fits(&["record stage gate refresh tombstone dotlock dotlock lock lease unlock abort"]);
+        fits(&[
+            "record stage verify gate refresh tombstone dotlock lock lease confirm refresh gate",
+            again,
+            FROM_COMMIT,
+        ]);
+        fits(&[
+            "record stage verify gate refresh stage verify refresh record tombstone dotlock lock lease confirm",
+        ]);
+        refused_at(9, &["record stage gate refresh tombstone dotlock lock unlock confirm"]);
     }
 
     #[test]
     fn a_worker_killed_before_the_commit_leads_to_an_abort() {
-        fits(&["record stage gate refresh tombstone dotlock lock lease confirm -worker abort"]);
-        fits(&[TO_COMMIT, "-worker abort"]);
+        fits(&["record stage gate refresh tombstone dotlock lock lease confirm -worker probe abort"]);
+        fits(&[TO_COMMIT, "-worker probe abort"]);
         refused_at(
-            13,
-            &["record stage gate refresh tombstone dotlock lock lease confirm seal -worker abort commit"],
+            14,
+            &[
+                "record stage gate refresh tombstone dotlock lock lease confirm seal -worker probe abort commit",
+            ],
         );
     }
 
     #[test]
     fn a_worker_killed_at_the_commit_leads_forward_or_back() {
         let forward =
-            "sync_commit gate dotlock lock lease confirm set_aside sync_set_aside unlock map converted";
+            "probe sync_commit gate confirm dotlock lock lease set_aside sync_set_aside unlock map converted";
+        let tersely = "probe sync_commit confirm dotlock lock lease set_aside sync_set_aside map converted";
         fits(&[TO_COMMIT, "-worker", forward]);
+        fits(&[TO_COMMIT, "-worker", tersely]);
         fits(&[TO_COMMIT, "sync_commit -agent -worker +agent", forward]);
-        refused_at(14, &[TO_COMMIT, "sync_commit -worker abort"]);
-        refused_at(14, &[TO_COMMIT, "sync_commit -worker set_aside"]);
+        fits(&[TO_COMMIT, "-worker probe -worker", tersely]);
+        refused_at(13, &[TO_COMMIT, "-worker abort"]);
+        refused_at(15, &[TO_COMMIT, "sync_commit -worker probe abort"]);
+        refused_at(15, &[TO_COMMIT, "sync_commit -worker probe set_aside"]);
     }
 
     #[test]
     fn a_worker_goes_on_until_it_notices_that_its_agent_is_dead() {
-        fits(&[
-            "record stage gate refresh tombstone dotlock lock lease confirm -agent seal commit sync_commit +agent gate",
-        ]);
-        refused_at(
-            13,
-            &["record stage gate refresh tombstone dotlock lock lease confirm -agent seal commit set_aside"],
-        );
+        let locked = "record stage verify gate refresh tombstone dotlock lock lease confirm";
+        fits(&[locked, "-agent seal commit sync_commit +agent probe sync_commit confirm"]);
+        fits(&[locked, "-agent seal commit +agent probe abort"]);
+        refused_at(14, &[locked, "-agent seal commit set_aside"]);
+        refused_at(17, &[locked, "-agent seal commit sync_commit +agent probe abort"]);
     }
 
     #[test]
     fn an_agent_killed_behind_the_exchange_finishes() {
-        fits(&[TO_COMMIT, "sync_commit set_aside -agent +agent sync_set_aside map converted"]);
-        fits(&[TO_COMMIT, "sync_commit set_aside sync_set_aside unlock map -agent +agent converted rotate"]);
+        fits(&[TO_COMMIT, "sync_commit set_aside -agent +agent probe sync_set_aside map converted"]);
+        fits(&[
+            TO_COMMIT,
+            "sync_commit set_aside sync_set_aside unlock map -agent +agent probe converted rotate",
+        ]);
         fits(&[TO_COMMIT, FROM_COMMIT, "rotate extract -agent -worker +agent extract extracted deliver"]);
-        refused_at(17, &[TO_COMMIT, "sync_commit set_aside sync_set_aside -agent +agent confirm"]);
+        fits(&[
+            TO_COMMIT,
+            FROM_COMMIT,
+            "dotlock lock lease rotate extract extracted -worker deliver deliver delivered",
+        ]);
+        refused_at(18, &[TO_COMMIT, "sync_commit set_aside sync_set_aside -agent +agent probe confirm"]);
     }
 
     #[test]
     fn a_power_cut_may_take_the_last_steps_back() {
-        fits(&[TO_COMMIT, "~ +agent abort"]);
-        fits(&[TO_COMMIT, "~ +agent sync_commit gate"]);
-        refused_at(16, &[TO_COMMIT, "sync_commit set_aside ~ +agent abort"]);
-        fits(&[
-            TO_COMMIT,
-            "sync_commit set_aside ~ +agent gate dotlock lock lease confirm set_aside sync_set_aside",
-        ]);
-        fits(&[TO_COMMIT, "sync_commit set_aside sync_set_aside ~ +agent map converted"]);
-        fits(&[TO_COMMIT, "sync_commit set_aside sync_set_aside ~ +agent gate"]);
-        refused_at(18, &[TO_COMMIT, "sync_commit set_aside sync_set_aside unlock ~ +agent gate"]);
+        let again = "confirm dotlock lock lease set_aside sync_set_aside";
+        fits(&[TO_COMMIT, "~ +agent probe abort"]);
+        fits(&[TO_COMMIT, "~ +agent probe sync_commit", again]);
+        refused_at(17, &[TO_COMMIT, "sync_commit set_aside ~ +agent probe abort"]);
+        fits(&[TO_COMMIT, "sync_commit set_aside ~ +agent probe", again]);
+        fits(&[TO_COMMIT, "sync_commit set_aside sync_set_aside ~ +agent probe map converted"]);
+        fits(&[TO_COMMIT, "sync_commit set_aside sync_set_aside ~ +agent probe", again]);
+        refused_at(19, &[TO_COMMIT, "sync_commit set_aside sync_set_aside map ~ +agent probe confirm"]);
     }
 
     #[test]

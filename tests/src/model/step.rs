@@ -83,8 +83,10 @@ macro_rules! steps {
 steps! {
     /// Archive record `begun`, synced.
     Record "record" Agent,
-    /// Complete Maildir in the work folder, synced, read back and compared.
+    /// Complete Maildir in the work folder, synced.
     Stage "stage" Worker,
+    /// The stage read back and compared.
+    Verify "verify" Worker,
     /// New logins wait, sessions ended, pending flags written out.
     Gate "gate" Agent,
     /// A new stage from the old one if the mbox changed.
@@ -129,6 +131,8 @@ steps! {
     Forget "forget" Agent,
     /// The stage removed.
     Abort "abort" Worker,
+    /// Recovery: is there a Maildir with this run's marker?
+    Probe "probe" Worker,
 }
 
 impl fmt::Display for Step {
