@@ -47,6 +47,7 @@ pub(super) fn drain(
         drained.left += 1;
     }
     let mut worker = None;
+    let mut older_mbox_waits = false;
     for entry in spool.entries(&run).map_err(|error| error.to_string())? {
         let Some(file) = spool.open_entry(&run, entry).map_err(|error| error.to_string())? else { continue };
         let size = spool::size(&file).map_err(|errno| errno.to_string())?;
@@ -56,8 +57,14 @@ pub(super) fn drain(
         if is_mbox && known.is_some_and(|known| size <= known) {
             continue;
         }
+        // What a reader wrote back may hold mail that came to an older mbox: one at a time, the oldest first.
+        if is_mbox && older_mbox_waits {
+            drained.left += 1;
+            continue;
+        }
         // Somebody is writing, or reads it: later.
         let Some(lease) = FileLease::try_take(&file).map_err(|errno| errno.to_string())? else {
+            older_mbox_waits |= is_mbox;
             drained.left += 1;
             continue;
         };

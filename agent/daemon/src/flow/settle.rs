@@ -106,6 +106,7 @@ fn set_aside(
         return original
             .map_or(Ok(()), |original| spool.take_over(&original).map_err(|error| error.to_string()));
     }
+    tracing::debug!(step = "gate", who = "agent", run = run.as_str());
     gate::end_sessions(flow, settings, account).map_err(|outcome| format!("{outcome:?}"))?;
     let mut look = |_| {
         worker.order(Order::Refresh(Told::default()), None)?;

@@ -243,6 +243,8 @@ impl Spool {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = match openat(&self.archive, name.as_str(), flags, Mode::from_bits_truncate(0o600)) {
             Ok(file) => file,
+            // Mail stands behind it: it has stood at the place, and a power cut took the exchange back. It goes there again as it is, and is drained from there.
+            Err(Errno::EEXIST) if self.has_mail_behind(run, entry)? => return Ok(()),
             // Left by an attempt that did not come to its commit; made anew, since owner and mode may have changed.
             Err(Errno::EEXIST) => {
                 self.remove_tombstone(run, entry)?;
@@ -268,6 +270,11 @@ impl Spool {
             let _ = unlinkat(&self.archive, name.as_str(), UnlinkatFlags::NoRemoveDir);
             self.in_archive("write the tombstone", &name)(errno)
         })
+    }
+
+    fn has_mail_behind(&self, run: &RunId, entry: u64) -> Result<bool> {
+        let Some(file) = self.open_entry(run, entry)? else { return Ok(false) };
+        Ok(is_tombstone(&file, run) && size(&file).is_ok_and(|size| size > tombstone::TOMBSTONE_LEN))
     }
 
     /// Removes a tombstone that was never used; anything else of that name is left alone.
