@@ -6,5 +6,7 @@
 mod corpora;
 #[path = "e2e/login_goes_on.rs"]
 mod login_goes_on;
+#[path = "e2e/modseq.rs"]
+mod modseq;
 #[path = "e2e/same_mail.rs"]
 mod same_mail;

@@ -29,6 +29,7 @@ pub mod extract;
 mod from_line;
 mod header;
 mod hex;
+mod index_log;
 mod known_mail;
 mod line_file;
 mod locks;

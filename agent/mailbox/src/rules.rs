@@ -6,6 +6,7 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
 use std::io;
+use std::num::NonZeroU64;
 
 /// The server that presents the mbox today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,6 +141,8 @@ pub struct Known {
     /// Messages in front of the first that is \Recent. Without it: those without `O` in their Status are. (Dovecot writes no `O` for what a session has
     /// seen; which messages are \Recent is in its index alone.)
     pub not_recent: Option<u64>,
+    /// HIGHESTMODSEQ that clients have been shown; that of the Maildir is going to be higher. Without it, Dovecot counts from 1.
+    pub highest_modseq: Option<NonZeroU64>,
 }
 
 #[cfg(test)]

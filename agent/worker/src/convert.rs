@@ -3,6 +3,7 @@
 //! Until the one `renameat2` at [`Conversion::commit`] the mbox is the mail and all that this has made is a folder of its own, which every
 //! way out removes. After it the Maildir is the mail and nothing here undoes anything any more.
 
+use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::channel::Channel;
 use crate::job::Job;
 use crate::look::{self, IndexLocks, Look};
 use crate::place::Place;
-use crate::wire::{Block, Order, Report, Step};
+use crate::wire::{Block, Order, Report, Step, Told};
 use crate::{Stop, note, step};
 
 /// A prefix up to this many bytes is hashed again under the locks to tell an append from a rewrite; a longer one is refreshed without locks.
@@ -29,6 +30,9 @@ const REST_UNDER_LOCK: u64 = 16 << 20;
 /// Looks that a refresh takes before it hands over what it has; the confirmation finds out if that was not enough.
 const REFRESH_ROUNDS: usize = 4;
 
+/// What HIGHESTMODSEQ is taken for where there is an index but Dovecot gave no answer: it grows by one a change, so no mailbox has come this far.
+const UNASKED_MODSEQ: NonZeroU64 = NonZeroU64::MIN.saturating_add(1 << 40);
+
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 pub(crate) struct Conversion<'a> {
@@ -38,7 +42,7 @@ pub(crate) struct Conversion<'a> {
     place: &'a Place,
     source: Source,
     spool: OwnedFd,
-    not_recent: Option<u64>,
+    told: Told,
 }
 
 /// A stage and the look it was made by.
@@ -57,10 +61,10 @@ impl<'a> Conversion<'a> {
         rules: &'a Rules,
         place: &'a Place,
         spool: OwnedFd,
-        not_recent: Option<u64>,
+        told: Told,
     ) -> Self {
         let source = Source { name: "INBOX".to_owned(), path: job.inbox.clone() };
-        Self { channel, run, rules, place, source, spool, not_recent }
+        Self { channel, run, rules, place, source, spool, told }
     }
 
     pub(crate) fn run(mut self) -> Result<(), Stop> {
@@ -97,9 +101,9 @@ impl<'a> Conversion<'a> {
         let mut locks = None;
         loop {
             match self.channel.order()? {
-                (Order::Refresh { not_recent }, fd) => {
+                (Order::Refresh(told), fd) => {
                     locks = None;
-                    self.not_recent = not_recent;
+                    self.told = told;
                     if let Some(fd) = fd {
                         self.spool = fd;
                     }
@@ -117,7 +121,7 @@ impl<'a> Conversion<'a> {
                 }
                 (Order::Commit, _) => {
                     let Some(locks) = locks else { return Err(Stop::errno(Step::Commit, Errno::EPROTO)) };
-                    self.commit(&mut staged.stage)?;
+                    self.commit(&mut staged)?;
                     return Ok(locks);
                 }
                 (Order::Abort, _) => return Err(Stop::Abort),
@@ -143,7 +147,7 @@ impl<'a> Conversion<'a> {
             self.place.work(),
             self.run,
             &self.source,
-            &mailready_mailbox::Known { not_recent: self.not_recent, ..Default::default() },
+            &mailready_mailbox::Known { not_recent: self.told.not_recent, ..Default::default() },
             self.rules,
             SyncHow::PerFile,
             &mut |progress| passing.on(progress),
@@ -163,7 +167,7 @@ impl<'a> Conversion<'a> {
             let now = Look::at(&self.spool, self.place)?;
             let index_changes = staged.index_changes + u64::from(now.index != staged.look.index);
             if now.spool == staged.look.spool {
-                staged.stage.set_not_recent(self.not_recent).map_err(Stop::engine(Step::Refresh))?;
+                staged.stage.set_not_recent(self.told.not_recent).map_err(Stop::engine(Step::Refresh))?;
                 return Ok(Staged { look: now, index_changes, ..staged });
             }
             staged = if self.only_grew(&staged, &now, u64::MAX)? {
@@ -218,8 +222,11 @@ impl<'a> Conversion<'a> {
             .map_err(Stop::engine(Step::Refresh))
     }
 
-    fn commit(&mut self, stage: &mut Stage) -> Result<(), Stop> {
+    fn commit(&mut self, staged: &mut Staged) -> Result<(), Stop> {
         step(Step::Seal, self.run);
+        let unasked = staged.look.index.is_there().then_some(UNASKED_MODSEQ);
+        let stage = &mut staged.stage;
+        stage.set_highest_modseq(self.told.highest_modseq.or(unasked));
         self.subscriptions(stage)?;
         stage.seal().map_err(Stop::engine(Step::Seal))?;
         fsync(self.place.work()).map_err(Stop::failed(Step::Seal))?;

@@ -141,8 +141,8 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
     channel.say(Report::Ready { sandboxed, indexed })?;
     if let Some(spool) = spool {
         return match channel.order()? {
-            (Order::Stage { not_recent }, _) => {
-                convert::Conversion::new(channel, &job, &run, &rules, &place, spool, not_recent).run()
+            (Order::Stage(told), _) => {
+                convert::Conversion::new(channel, &job, &run, &rules, &place, spool, told).run()
             }
             (Order::Abort, _) => Err(Stop::Abort),
             _ => Err(Stop::errno(Step::Stage, nix::errno::Errno::EBADMSG)),

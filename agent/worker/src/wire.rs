@@ -5,6 +5,7 @@
 //! worker only. The one message of variable size is the [`Job`](crate::job::Job), from the agent.
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -12,19 +13,33 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 /// Bytes of every message but the job.
 pub const SIZE: usize = 64;
 
+/// What Dovecot has told of what its index alone knows; all `None` where there is no index or no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Messages before the first that is \Recent.
+    pub not_recent: Option<u64>,
+    /// HIGHESTMODSEQ (RFC 7162), which is never 0.
+    pub highest_modseq: Option<NonZeroU64>,
+}
+
+impl Told {
+    /// This, and what is missing in it from `other`; of HIGHESTMODSEQ the higher one, since it never goes backwards.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            not_recent: self.not_recent.or(other.not_recent),
+            highest_modseq: self.highest_modseq.max(other.highest_modseq),
+        }
+    }
+}
+
 /// From the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Write the stage from the spool whose descriptor came with the job.
-    Stage {
-        /// Messages before the first that is \Recent, if Dovecot has been asked: its index alone knows.
-        not_recent: Option<u64>,
-    },
+    Stage(Told),
     /// Look again and bring the stage up to date; a descriptor comes along if the spool is another file now.
-    Refresh {
-        /// As in [`Order::Stage`].
-        not_recent: Option<u64>,
-    },
+    Refresh(Told),
     /// The spool is locked: lock the index logs, compare with the last look, take what has been appended.
     Confirm,
     /// Seal the stage and put it in place.
@@ -275,8 +290,8 @@ impl Order {
     /// As it goes over the wire.
     pub fn encode(&self) -> [u8; SIZE] {
         let mut frame = Frame::new(match self {
-            Self::Stage { .. } => 1,
-            Self::Refresh { .. } => 2,
+            Self::Stage(_) => 1,
+            Self::Refresh(_) => 2,
             Self::Confirm => 3,
             Self::Commit => 4,
             Self::Release => 5,
@@ -286,9 +301,10 @@ impl Order {
             Self::Forgotten { .. } => 9,
         });
         match *self {
-            Self::Stage { not_recent } | Self::Refresh { not_recent } => {
+            Self::Stage(Told { not_recent, highest_modseq })
+            | Self::Refresh(Told { not_recent, highest_modseq }) => {
                 frame.flag = not_recent.is_some();
-                frame.numbers[0] = not_recent.unwrap_or(0);
+                frame.numbers = [not_recent.unwrap_or(0), highest_modseq.map_or(0, NonZeroU64::get), 0];
             }
             Self::Extract { entry, from } => {
                 frame.flag = from.is_some();
@@ -306,9 +322,13 @@ impl Order {
     /// [`Garbled`] for anything but what [`Order::encode`] makes.
     pub fn decode(packet: &[u8]) -> Result<Self, Garbled> {
         let frame = Frame::read(packet)?;
+        let told = Told {
+            not_recent: frame.flag.then_some(frame.numbers[0]),
+            highest_modseq: NonZeroU64::new(frame.numbers[1]),
+        };
         Ok(match frame.kind {
-            1 => Self::Stage { not_recent: frame.flag.then_some(frame.numbers[0]) },
-            2 => Self::Refresh { not_recent: frame.flag.then_some(frame.numbers[0]) },
+            1 => Self::Stage(told),
+            2 => Self::Refresh(told),
             3 => Self::Confirm,
             4 => Self::Commit,
             5 => Self::Release,
@@ -423,8 +443,10 @@ mod tests {
     #[test]
     fn every_order_and_report_comes_back_as_it_went() {
         let orders = [
-            Order::Stage { not_recent: None },
-            Order::Refresh { not_recent: Some(7) },
+            Order::Stage(Told::default()),
+            Order::Stage(Told { not_recent: Some(0), highest_modseq: None }),
+            Order::Refresh(Told { not_recent: None, highest_modseq: NonZeroU64::new(8) }),
+            Order::Refresh(Told { not_recent: Some(7), highest_modseq: Some(NonZeroU64::MAX) }),
             Order::Confirm,
             Order::Commit,
             Order::Release,
@@ -453,6 +475,15 @@ mod tests {
         for report in reports {
             assert_eq!(Report::decode(&report.encode()), Ok(report));
         }
+    }
+
+    #[test]
+    fn highestmodseq_never_goes_backwards_from_one_answer_to_the_next() {
+        let told = |not_recent, modseq| Told { not_recent, highest_modseq: NonZeroU64::new(modseq) };
+        assert_eq!(told(Some(3), 9).or(told(Some(5), 7)), told(Some(3), 9));
+        assert_eq!(told(Some(3), 7).or(told(Some(5), 9)), told(Some(3), 9));
+        assert_eq!(told(None, 0).or(told(Some(5), 9)), told(Some(5), 9));
+        assert_eq!(told(Some(5), 9).or(Told::default()), told(Some(5), 9));
     }
 
     #[test]
