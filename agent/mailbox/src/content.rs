@@ -55,18 +55,16 @@ impl<'d> Reader<'d> {
         Reader { filter: HeaderFilter::default(), overflow_dir, overflows: 0 }
     }
 
-    /// Reads the message that the splitter stands at into `buf` (used again for its room only). `tell` hears its hidden headers and
-    /// answers with the Content-Length to go by; `raw` leaves all bytes as they are.
+    /// Reads the message that the splitter stands at. `tell` hears its hidden headers and answers with the Content-Length to go
+    /// by; `raw` leaves all bytes as they are.
     pub(crate) fn read(
         &mut self,
         split: &mut Splitter<'_>,
         raw: bool,
-        mut buf: Vec<u8>,
         tell: &mut dyn FnMut(Hidden, &[u8]) -> Option<u64>,
     ) -> Result<Content> {
         self.filter.reset();
-        buf.clear();
-        let mut content = Content { held: buf, overflow: None };
+        let mut content = Content { held: Vec::new(), overflow: None };
         let mut in_header = !raw;
         let mut content_length = None;
         // Headers beyond an end that a Content-Length overruled are bytes of the message, but say nothing.
@@ -84,6 +82,9 @@ impl<'d> Reader<'d> {
                 }
                 continue;
             };
+            if content.held.is_empty() {
+                content.held.reserve(piece.len().min(HELD));
+            }
             if !in_header {
                 content.held.extend_from_slice(piece);
             } else {
@@ -175,15 +176,14 @@ impl Content {
         }
     }
 
-    /// Gives the message its file: `name` in `folder`, which must not exist, with `date` as its time. Not synced. The buffer comes
-    /// back for the next message.
+    /// Gives the message its file: `name` in `folder`, which must not exist, with `date` as its time. Not synced.
     pub(crate) fn store(
         mut self,
         overflow_dir: BorrowedFd<'_>,
         folder: BorrowedFd<'_>,
         name: &str,
         date: i64,
-    ) -> Result<(File, Vec<u8>)> {
+    ) -> Result<File> {
         let file = match self.overflow.take() {
             Some(overflow) => {
                 renameat2(overflow_dir, overflow.name.as_str(), folder, name, RenameFlags::RENAME_NOREPLACE)
@@ -199,15 +199,17 @@ impl Content {
         // INTERNALDATE is the file's time.
         futimens(&file, &TimeSpec::UTIME_OMIT, &TimeSpec::new(date, 0))
             .map_err(Error::io("set the time of", name))?;
-        Ok((file, self.held))
+        Ok(file)
     }
 
-    /// Forgets a message that gets no file. The buffer comes back.
-    pub(crate) fn discard(self, overflow_dir: BorrowedFd<'_>) -> Result<Vec<u8>> {
-        if let Some(overflow) = self.overflow {
-            dir::unlink(overflow_dir, &overflow.name)?;
-        }
-        Ok(self.held)
+    /// Forgets a message that gets no file.
+    pub(crate) fn discard(self, overflow_dir: BorrowedFd<'_>) -> Result<()> {
+        self.overflow.map_or(Ok(()), |overflow| dir::unlink(overflow_dir, &overflow.name))
+    }
+
+    /// Bytes that it takes in memory.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
     }
 }
 

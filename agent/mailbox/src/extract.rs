@@ -174,29 +174,27 @@ impl Job<'_> {
         let mut mailbox = Folder::new(&Known::default());
         let mut meta = Meta::default();
         let mut local = LocalTime::new(&self.rules.zone);
-        let (mut sequence, mut name, mut buf) = (0, String::new(), Vec::new());
+        let (mut sequence, mut name) = (0, String::new());
         while let Some(Head { stamp, .. }) = split.next_whatever()? {
             // Only at the beginning of a file can a message be the pseudo message; behind a tombstone it is somebody's mail.
             if from == 0 {
                 mailbox.begin();
             }
             meta.reset();
-            let content = reader.read(&mut split, stamp.is_none(), buf, &mut |which, value| {
+            let content = reader.read(&mut split, stamp.is_none(), &mut |which, value| {
                 mailbox.header(&mut meta, which, value);
                 meta.content_length
             })?;
             sequence += 1;
             let measure = content.measure();
             if meta.pseudo || !wanted(&measure.hash, &meta)? {
-                buf = content.discard(self.drain)?;
+                content.discard(self.drain)?;
                 continue;
             }
             namer.base(&mut name, sequence, measure.size, measure.virtual_size);
             let flags: String = meta.flags.letters().collect();
             let date = stamp.map_or(arrived, |stamp| stamp.unix_seconds(&mut local));
-            let (file, used) =
-                content.store(self.drain, self.drain, &file_name(&name, false, &flags), date)?;
-            buf = used;
+            let file = content.store(self.drain, self.drain, &file_name(&name, false, &flags), date)?;
             self.syncer.take(file)?;
             self.messages += 1;
         }

@@ -10,7 +10,7 @@ use crate::names::Namer;
 use crate::stage::file_name;
 use crate::{Result, dir, receipt, uidlist};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 
 /// A stage's folders and lists.
 #[derive(Debug)]
@@ -73,40 +73,31 @@ impl Output {
         Ok(Output { folder, cur, new, tmp, receipt, uidlist, namer, last: None })
     }
 
-    /// Carries out orders until there are no more; used buffers go back by `spare`.
-    pub(crate) fn work(
-        &mut self,
-        orders: &Receiver<Order>,
-        spare: &Sender<Vec<u8>>,
-        syncer: &mut Syncer,
-    ) -> Result<()> {
-        for order in orders {
+    /// Carries out orders until there are no more.
+    pub(crate) fn work(&mut self, batches: &Receiver<Vec<Order>>, syncer: &mut Syncer) -> Result<()> {
+        for order in batches.iter().flatten() {
             match order {
                 Order::UidlistHead(line) => self.uidlist.write(&line)?,
-                Order::Message(message) => {
-                    let buf = self.write(message, syncer)?;
-                    // Nobody there to take it: the mbox has been read to its end.
-                    let _ = spare.send(buf);
-                }
+                Order::Message(message) => self.write(message, syncer)?,
             }
         }
         Ok(())
     }
 
-    fn write(&mut self, message: Message, syncer: &mut Syncer) -> Result<Vec<u8>> {
+    fn write(&mut self, message: Message, syncer: &mut Syncer) -> Result<()> {
         let Message { number, offset, length, date, uid, flags, home, content } = message;
         let measure = content.measure();
         let mut base = String::with_capacity(112);
         self.namer.base(&mut base, number, measure.size, measure.virtual_size);
         let name = file_name(&base, home == Home::Cur, &flags);
-        let (file, buf) = content.store(self.tmp.as_fd(), self.home(home), &name, date)?;
+        let file = content.store(self.tmp.as_fd(), self.home(home), &name, date)?;
         syncer.take(file)?;
         self.last = Some(Written { home, name, receipt: self.receipt.len(), uidlist: self.uidlist.len() });
         self.uidlist.write_with(|text| uidlist::line(text, uid, &base))?;
         let entry =
             receipt::Entry { offset, length, hash: *measure.hash.as_bytes(), uid, flags, date, file: base };
         self.receipt.write_with(|text| entry.write(text))?;
-        Ok(buf)
+        Ok(())
     }
 
     fn home(&self, home: Home) -> BorrowedFd<'_> {

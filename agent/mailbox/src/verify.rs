@@ -19,8 +19,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Threads that read.
 const THREADS: usize = 4;
-/// Messages that wait for a thread: enough to keep them busy, little enough to stop at once.
-const QUEUE: usize = 64;
+/// Messages that a thread takes at a time: few hand-overs, and little to wait for at a stop.
+const BATCH: usize = 32;
 /// Bytes read at a time.
 const BUFFER: usize = 256 << 10;
 
@@ -58,12 +58,12 @@ pub(crate) fn read_back(
 ) -> Result<Verified> {
     let (cur, new) = (dir::open(maildir, "cur")?, dir::open(maildir, "new")?);
     let files = Files { cur, new, from, bytes: AtomicU64::new(0) };
-    let (entries, queue) = sync_channel(QUEUE);
+    let (batches, queue) = sync_channel(THREADS);
     let queue = Mutex::new(queue);
     let messages = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| files.compare_all(&queue))).collect();
-        let listed = compare_lists(maildir, &entries, &files.bytes, progress);
-        drop(entries);
+        let listed = compare_lists(maildir, &batches, &files.bytes, progress);
+        drop(batches);
         for thread in threads {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
@@ -79,25 +79,30 @@ pub(crate) fn read_back(
 /// Reads receipt and uidlist side by side and hands each message to whoever reads its file. Returns how many there are.
 fn compare_lists(
     maildir: BorrowedFd<'_>,
-    entries: &SyncSender<Entry>,
+    batches: &SyncSender<Vec<Entry>>,
     bytes: &AtomicU64,
     progress: OnProgress<'_>,
 ) -> Result<u64> {
     let mut receipt = Reader::open(maildir)?;
     let mut uids = Uids::open(maildir)?;
     let mut messages = 0;
+    let mut batch = Vec::with_capacity(BATCH);
+    // Every thread has ended with an error, which counts more than this one.
+    let hand_over =
+        |batch: &mut Vec<Entry>| batches.send(std::mem::take(batch)).map_err(|_| Error::Cancelled);
     while let Some(entry) = receipt.next_entry()? {
         uids.expect(&entry)?;
-        if entries.send(entry).is_err() {
-            // Every thread has ended with an error, which counts more than this.
-            return Err(Error::Cancelled);
-        }
+        batch.push(entry);
         messages += 1;
+        if batch.len() == BATCH {
+            hand_over(&mut batch)?;
+        }
         let told = Progress { messages, bytes: bytes.load(Ordering::Relaxed), total: 0 };
         if progress(told) == ControlFlow::Break(()) {
             return Err(Error::Cancelled);
         }
     }
+    hand_over(&mut batch)?;
     uids.expect_end()?;
     Ok(messages)
 }
@@ -112,20 +117,24 @@ struct Files {
 }
 
 impl Files {
-    fn compare_all(&self, queue: &Mutex<Receiver<Entry>>) -> Result<()> {
+    fn compare_all(&self, queue: &Mutex<Receiver<Vec<Entry>>>) -> Result<()> {
         let mut buf = vec![0; BUFFER];
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(entry) = next else { return Ok(()) };
-            let compared = self.find(&entry).and_then(|(file, name)| compare(file, &name, &entry, self.from, &mut buf));
-            match compared {
-                Ok(bytes) => self.bytes.fetch_add(bytes, Ordering::Relaxed),
-                Err(e) => {
-                    // Nobody needs the rest: it is taken out of the way of whoever hands it over.
-                    while queue.lock().unwrap_or_else(PoisonError::into_inner).recv().is_ok() {}
-                    return Err(e);
-                }
-            };
+            let Ok(batch) = next else { return Ok(()) };
+            for entry in batch {
+                let compared = self
+                    .find(&entry)
+                    .and_then(|(file, name)| compare(file, &name, &entry, self.from, &mut buf));
+                match compared {
+                    Ok(bytes) => self.bytes.fetch_add(bytes, Ordering::Relaxed),
+                    Err(e) => {
+                        // Nobody needs the rest: it is taken out of the way of whoever hands it over.
+                        while queue.lock().unwrap_or_else(PoisonError::into_inner).recv().is_ok() {}
+                        return Err(e);
+                    }
+                };
+            }
         }
     }
 
