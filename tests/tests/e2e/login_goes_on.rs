@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -126,11 +127,16 @@ fn stand_in(machine: &Machine) -> Result<UnixListener> {
 fn with_an_agent_that_accepts_and_never_answers() -> Result<()> {
     let Some((machine, ann, _dovecot, before)) = site()? else { return Ok(()) };
     let listener = stand_in(&machine)?;
+    let (accepted, connections) = channel();
     thread::spawn(move || {
-        let held: Vec<_> = listener.incoming().collect();
-        drop(held);
+        // The connections stay open in the channel until the test has ended.
+        for connection in listener.incoming() {
+            let _ = accepted.send(connection);
+        }
     });
-    login_shows_the_mail(&machine, &ann, &before)
+    login_shows_the_mail(&machine, &ann, &before)?;
+    assert!(connections.try_iter().count() >= 3, "each of three logins has asked");
+    Ok(())
 }
 
 /// An agent that keeps the script waiting, beat by beat, as it does during a long conversion.
