@@ -24,7 +24,7 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Which mailbox, in whose words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,8 +97,12 @@ struct Last {
     local_offset: i64,
 }
 
-/// Messages between the two halves of a pass; each is at most a few times as large as what is held of one.
-const IN_FLIGHT: usize = 8;
+/// What is handed over to the writing half at a time: few enough hand-overs that a busy machine, where each may have to wait for a
+/// turn of the processor, does not count them; little enough to hold a few in memory.
+const BATCH_MESSAGES: usize = 128;
+const BATCH_BYTES: usize = 1 << 20;
+/// Batches under way.
+const IN_FLIGHT: usize = 2;
 
 impl Stage {
     /// Reads `mbox` (by `pread`, to the end it has now) into a new folder `stage-RUNID` below `work`. No lock is needed: what
@@ -230,7 +234,6 @@ impl Stage {
         let tmp = self.out.tmp.try_clone().map_err(Error::io("keep open", "tmp"))?;
         let mut syncer = Syncer::new(self.plan.sync);
         let (orders, queue) = sync_channel(IN_FLIGHT);
-        let (spare, spares) = channel();
         let mut reading = Reading {
             plan: &self.plan,
             mailbox: &mut self.mailbox,
@@ -241,13 +244,13 @@ impl Stage {
             uid_validity: &mut self.summary.uid_validity,
             head_written: self.out.uidlist.len() > 0,
             orders,
-            spares,
+            batch: Vec::new(),
+            batch_bytes: 0,
             tmp: tmp.as_fd(),
         };
         let out = &mut self.out;
         let (read, written) = std::thread::scope(|scope| {
-            let writing =
-                scope.spawn(move || out.work(&queue, &spare, &mut syncer).and_then(|()| syncer.close()));
+            let writing = scope.spawn(move || out.work(&queue, &mut syncer).and_then(|()| syncer.close()));
             let read = reading.run(Splitter::new(window), progress);
             drop(reading);
             (read, writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -349,8 +352,9 @@ struct Reading<'s> {
     messages: &'s mut u64,
     uid_validity: &'s mut u32,
     head_written: bool,
-    orders: SyncSender<Order>,
-    spares: Receiver<Vec<u8>>,
+    orders: SyncSender<Vec<Order>>,
+    batch: Vec<Order>,
+    batch_bytes: usize,
     tmp: BorrowedFd<'s>,
 }
 
@@ -370,8 +374,7 @@ impl Reading<'_> {
             let date = head.stamp.map_or(0, |stamp| stamp.unix_seconds(&mut local));
             self.mailbox.begin();
             meta.reset();
-            let buf = self.spares.try_recv().unwrap_or_default();
-            let content = reader.read(&mut split, false, buf, &mut |which, value| {
+            let content = reader.read(&mut split, false, &mut |which, value| {
                 self.mailbox.header(&mut meta, which, value);
                 meta.content_length
             })?;
@@ -385,6 +388,7 @@ impl Reading<'_> {
         }
         *self.local_offset = local.last_offset();
         self.uidlist_head()?;
+        self.flush()?;
         split.into_window().into_hasher()
     }
 
@@ -430,9 +434,22 @@ impl Reading<'_> {
         self.order(Order::UidlistHead(uidlist::head(*self.uid_validity, self.mailbox.uid_next(), &guid)))
     }
 
+    fn order(&mut self, order: Order) -> Result<()> {
+        if let Order::Message(message) = &order {
+            self.batch_bytes += message.content.held();
+        }
+        self.batch.push(order);
+        if self.batch.len() >= BATCH_MESSAGES || self.batch_bytes >= BATCH_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
     /// If nobody takes it the writing half has failed, and its error is the one that counts.
-    fn order(&self, order: Order) -> Result<()> {
-        self.orders.send(order).map_err(|_| Error::Cancelled)
+    fn flush(&mut self) -> Result<()> {
+        self.batch_bytes = 0;
+        self.orders.send(std::mem::take(&mut self.batch)).map_err(|_| Error::Cancelled)
     }
 
     fn blocked(&self, reason: BlockReason) -> Error {
