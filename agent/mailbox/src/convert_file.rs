@@ -11,6 +11,7 @@ use nix::fcntl::{OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -72,9 +73,17 @@ pub fn convert_file(
         SyncHow::SyncFs,
         progress,
     )?;
-    stage.seal()?;
-    // The mbox stays: what has to be found here are mistakes of ours. That the disk has it all is what `syncfs` has said.
-    read_back(stage.folder(), ReadFrom::Kernel, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    stage.flush()?;
+    let folder = stage.folder().try_clone_to_owned().map_err(Error::io("keep open", "the stage"))?;
+    // While the disk is busy with all this, it is read back from where the kernel has it: the mbox stays, so what has to be found
+    // here are mistakes of ours. That the disk has it is what `syncfs` says.
+    let (sealed, compared) = std::thread::scope(|scope| {
+        let sealing = scope.spawn(|| stage.seal());
+        let compared = read_back(folder.as_fd(), ReadFrom::Kernel, &mut |_| ControlFlow::Continue(()));
+        (sealing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), compared)
+    });
+    compared?;
+    sealed?;
     let name = Stage::name(&run);
     renameat2(&hidden.folder, name.as_str(), &target.parent, target.name, RenameFlags::RENAME_NOREPLACE)
         .map_err(|e| match e {

@@ -290,11 +290,16 @@ impl Stage {
         Ok(marker)
     }
 
+    /// Hands the kernel what is still in memory, so that everything can be read back.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.out.receipt.flush()?;
+        self.out.uidlist.flush()
+    }
+
     /// Everything but the message files of [`SyncHow::PerFile`], which the pool has synced, becomes durable.
     fn settle(&mut self) -> Result<()> {
+        self.flush()?;
         let out = &mut self.out;
-        out.receipt.flush()?;
-        out.uidlist.flush()?;
         if self.plan.sync == SyncHow::SyncFs {
             return sync_file_system(out.folder.as_fd());
         }
