@@ -20,8 +20,9 @@ const USAGE: &str = "\
 stop-at --control DIR [--from TEXT] [--changing] [--only PROGRAM]... -- PROGRAM ARGS...
 
 Runs PROGRAM, in this very process, and does to it what DIR/ticket says: `count` lists its system calls in DIR/list; `stop N`
-stops it before call N, tells so in DIR/reached, and lets it go on when there is DIR/go; `kill N itself|others|all` kills before
-call N. Without a ticket the program just runs. Children and threads are followed.
+stops it before call N, tells so in DIR/reached, and lets it go on when there is DIR/go; `kill itself|others|all N PROGRAM CALL PATH`
+kills before the Nth call of that kind (numbers in PATH written as #) and says so on the standard error of whoever dies. Without
+a ticket the program just runs. Children and threads are followed.
 
   --from TEXT     count from behind the first call whose name or arguments hold TEXT
   --changing      count only calls that change files, folders or locks

@@ -29,14 +29,32 @@ pub enum Whom {
 }
 
 /// What is to be done with a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Its calls are listed.
     Count,
     /// It is stopped before its call of this number, until it may go on.
     Stop(usize),
-    /// Before its call of this number there is a death.
-    Kill(usize, Whom),
+    /// Before the `nth` call of this kind (see [`Place::kind`]) there is a death. The number of a call among all calls is no
+    /// good for this: threads overtake each other.
+    Kill {
+        /// From 1.
+        nth: usize,
+        /// Which calls.
+        kind: String,
+        /// Who dies.
+        whom: Whom,
+    },
+}
+
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Itself => "itself",
+            Self::Others => "others",
+            Self::All => "all",
+        })
+    }
 }
 
 impl fmt::Display for Order {
@@ -44,9 +62,7 @@ impl fmt::Display for Order {
         match self {
             Self::Count => f.write_str("count"),
             Self::Stop(number) => write!(f, "stop {number}"),
-            Self::Kill(number, Whom::Itself) => write!(f, "kill {number} itself"),
-            Self::Kill(number, Whom::Others) => write!(f, "kill {number} others"),
-            Self::Kill(number, Whom::All) => write!(f, "kill {number} all"),
+            Self::Kill { nth, kind, whom } => write!(f, "kill {whom} {nth} {kind}"),
         }
     }
 }
@@ -56,12 +72,15 @@ impl FromStr for Order {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |word: &str| word.parse().map_err(|_| format!("{word:?} is no number"));
-        match text.split_whitespace().collect::<Vec<_>>().as_slice() {
+        match text.splitn(4, ' ').collect::<Vec<_>>().as_slice() {
             ["count"] => Ok(Self::Count),
             ["stop", at] => Ok(Self::Stop(number(at)?)),
-            ["kill", at, "itself"] => Ok(Self::Kill(number(at)?, Whom::Itself)),
-            ["kill", at, "others"] => Ok(Self::Kill(number(at)?, Whom::Others)),
-            ["kill", at, "all"] => Ok(Self::Kill(number(at)?, Whom::All)),
+            ["kill", whom, nth, kind] => {
+                let all = [Whom::Itself, Whom::Others, Whom::All];
+                let whom = all.into_iter().find(|each| each.to_string() == *whom);
+                let whom = whom.ok_or_else(|| format!("{text:?}: who is to die?"))?;
+                Ok(Self::Kill { nth: number(nth)?, kind: (*kind).to_owned(), whom })
+            }
             _ => Err(format!("{text:?} is no order")),
         }
     }
@@ -163,7 +182,7 @@ impl<'m> Control<'m> {
     ///
     /// # Errors
     /// If a file cannot be written or removed.
-    pub fn arm(&self, order: Order) -> Result<()> {
+    pub fn arm(&self, order: &Order) -> Result<()> {
         self.machine
             .inside(|| {
                 for old in fs::read_dir(&self.dir)? {
@@ -190,9 +209,7 @@ impl<'m> Control<'m> {
     /// # Errors
     /// If the machine is gone.
     pub fn reached(&self) -> Result<Option<Place>> {
-        self.read("reached")?
-            .map(|line| line.trim_end().parse().map_err(crate::lab::LabError::Setup))
-            .transpose()
+        self.read("reached")?.map(|line| line.parse().map_err(crate::lab::LabError::Setup)).transpose()
     }
 
     /// Waits until the place of the order is reached, or `over` says that it never will be.
@@ -245,13 +262,12 @@ mod tests {
 
     #[test]
     fn an_order_is_read_as_it_was_written() {
-        for order in
-            [Order::Count, Order::Stop(7), Order::Kill(1, Whom::Itself), Order::Kill(2, Whom::Others)]
-        {
+        let kill = Order::Kill { nth: 2, kind: "dash write /tmp/f#".into(), whom: Whom::Others };
+        for order in [Order::Count, Order::Stop(7), kill] {
             assert_eq!(order.to_string().parse(), Ok(order));
         }
         assert!("stop".parse::<Order>().is_err());
-        assert!("kill 3 somebody".parse::<Order>().is_err());
+        assert!("kill somebody 3 dash write x".parse::<Order>().is_err());
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Tracer {
     filter: Filter,
     list: File,
     count: usize,
+    /// Calls so far of the kind before which somebody is to die.
+    of_kind: usize,
     counting: bool,
     /// Every traced thread, and the file name of its program.
     threads: HashMap<Pid, String>,
@@ -65,7 +67,18 @@ impl Tracer {
         ptrace::seize(pid, options)?;
         let counting = filter.from.is_none();
         let threads = HashMap::from([(pid, String::new())]);
-        Ok(Self { control, order, filter, list, count: 0, counting, threads, held: None, done: false })
+        Ok(Self {
+            control,
+            order,
+            filter,
+            list,
+            count: 0,
+            of_kind: 0,
+            counting,
+            threads,
+            held: None,
+            done: false,
+        })
     }
 
     /// Follows until the last thread has ended.
@@ -160,16 +173,19 @@ impl Tracer {
     }
 
     fn reached(&mut self, pid: Pid, place: &Place) -> io::Result<()> {
-        match self.order {
-            Order::Stop(number) if number == place.number => {
+        match &self.order {
+            Order::Stop(number) if *number == place.number => {
                 self.held = Some(pid);
                 publish(&self.control, "reached", &place.to_string())?;
                 return Ok(());
             }
-            Order::Kill(number, whom) if number == place.number => {
-                self.done = true;
-                publish(&self.control, "reached", &place.to_string())?;
-                self.kill(pid, whom);
+            Order::Kill { nth, kind, whom } if *kind == place.kind() => {
+                self.of_kind += 1;
+                if self.of_kind == *nth {
+                    self.done = true;
+                    publish(&self.control, "reached", &place.to_string())?;
+                    self.kill(pid, *whom);
+                }
             }
             _ => {}
         }
@@ -180,19 +196,21 @@ impl Tracer {
     /// A thread that stands at the entry of a call and is killed never makes that call.
     fn kill(&self, pid: Pid, whom: Whom) {
         let itself = tracee::process(pid);
-        let mut processes: Vec<Pid> = self.threads.keys().map(|thread| tracee::process(*thread)).collect();
+        let mut processes: Vec<(Pid, &String)> =
+            self.threads.iter().map(|(thread, program)| (tracee::process(*thread), program)).collect();
         processes.sort_unstable();
-        processes.dedup();
-        for process in processes {
-            let dies = match whom {
-                Whom::Itself => process == itself,
-                Whom::Others => process != itself,
-                Whom::All => true,
-            };
-            if dies {
-                // It can only fail for one that has ended already.
-                let _ = kill(process, Signal::SIGKILL);
-            }
+        processes.dedup_by_key(|(process, _)| *process);
+        processes.retain(|(process, _)| match whom {
+            Whom::Itself => *process == itself,
+            Whom::Others => *process != itself,
+            Whom::All => true,
+        });
+        // Both can only fail for one that has ended already.
+        for (process, program) in &processes {
+            let _ = obituary(*process, program);
+        }
+        for (process, _) in &processes {
+            let _ = kill(*process, Signal::SIGKILL);
         }
     }
 
@@ -207,4 +225,11 @@ impl Tracer {
         // An error means that it was killed while it stood; its end is told next.
         let _ = if self.done { ptrace::cont(pid, signal) } else { ptrace::syscall(pid, signal) };
     }
+}
+
+/// Says `killed PROGRAM` where the program itself says what it does, so that the death has its place among those lines: what it
+/// has written so far stands before this, and it writes nothing after it.
+fn obituary(process: Pid, program: &str) -> io::Result<()> {
+    let log = format!("/proc/{process}/fd/2");
+    File::options().append(true).open(log)?.write_all(format!("killed {program}\n").as_bytes())
 }
