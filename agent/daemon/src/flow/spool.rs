@@ -238,21 +238,19 @@ impl Spool {
     }
 
     /// Makes the tombstone that is going to be exchanged for the mbox: same owner and mode, synced.
+    ///
+    /// It gets its name when it is whole: half a tombstone would be taken for mail.
     pub(super) fn make_tombstone(&self, run: &RunId, entry: u64, ownership: Ownership) -> Result<()> {
-        let name = Self::entry_name(run, entry);
+        // Mail stands behind it: it has stood at the place, and a power cut took the exchange back. It goes there again as it is, and is drained from there.
+        if self.has_mail_behind(run, entry)? {
+            return Ok(());
+        }
+        // Left by an attempt that did not come to its commit; made anew, since owner and mode may have changed.
+        self.remove_tombstone(run, entry)?;
+        let (name, unfinished) = (Self::entry_name(run, entry), Self::unfinished_name(run, entry));
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = match openat(&self.archive, name.as_str(), flags, Mode::from_bits_truncate(0o600)) {
-            Ok(file) => file,
-            // Mail stands behind it: it has stood at the place, and a power cut took the exchange back. It goes there again as it is, and is drained from there.
-            Err(Errno::EEXIST) if self.has_mail_behind(run, entry)? => return Ok(()),
-            // Left by an attempt that did not come to its commit; made anew, since owner and mode may have changed.
-            Err(Errno::EEXIST) => {
-                self.remove_tombstone(run, entry)?;
-                openat(&self.archive, name.as_str(), flags, Mode::from_bits_truncate(0o600))
-                    .map_err(self.in_archive("create", &name))?
-            }
-            Err(errno) => return Err(self.in_archive("create", &name)(errno)),
-        };
+        let file = openat(&self.archive, unfinished.as_str(), flags, Mode::from_bits_truncate(0o600))
+            .map_err(self.in_archive("create", &unfinished))?;
         let made = (|| {
             let text = tombstone::text(run);
             if write(&file, &text)? != text.len() {
@@ -263,13 +261,20 @@ impl Spool {
             let now = TimeSpec::UTIME_NOW;
             futimens(&file, &now, &now)?;
             fsync(&file)?;
+            let no_replace = RenameFlags::RENAME_NOREPLACE;
+            renameat2(&self.archive, unfinished.as_str(), &self.archive, name.as_str(), no_replace)?;
             fsync(&self.archive)
         })();
         made.map_err(|errno| {
             // Best effort: what stays is found and removed by the next attempt.
-            let _ = unlinkat(&self.archive, name.as_str(), UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(&self.archive, unfinished.as_str(), UnlinkatFlags::NoRemoveDir);
             self.in_archive("write the tombstone", &name)(errno)
         })
+    }
+
+    /// No number behind the run id: never taken for an entry.
+    fn unfinished_name(run: &RunId, entry: u64) -> String {
+        format!("{run}.{entry}.new")
     }
 
     fn has_mail_behind(&self, run: &RunId, entry: u64) -> Result<bool> {
@@ -279,7 +284,11 @@ impl Spool {
 
     /// Removes a tombstone that was never used; anything else of that name is left alone.
     pub(super) fn remove_tombstone(&self, run: &RunId, entry: u64) -> Result<()> {
-        let name = Self::entry_name(run, entry);
+        let (name, unfinished) = (Self::entry_name(run, entry), Self::unfinished_name(run, entry));
+        match unlinkat(&self.archive, unfinished.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(self.in_archive("remove", &unfinished)(errno)),
+        }
         match self.open_entry(run, entry)? {
             Some(file)
                 if is_tombstone(&file, run)
