@@ -43,6 +43,10 @@ pub(super) fn drain(
     let source = record.inbox().ok_or("the record has no inbox")?;
     let spool = Spool::open(&source.path, &record.archive, record.uid).map_err(|error| error.to_string())?;
     let mut drained = Drained::default();
+    // One mailbox has one turn, and one state folder one agent: a dotlock of this run that stands now is a dead agent's.
+    if spool.remove_dead_dotlock(&run).map_err(|error| error.to_string())? {
+        tracing::info!(run = run.as_str(), "removed the dotlock of a dead drain");
+    }
     if !spool.is_quiet(&run).map_err(|error| error.to_string())? && !rotate(flow, settings, &spool, &run)? {
         drained.left += 1;
     }

@@ -254,6 +254,7 @@ impl Flow {
         for record in records.iter().filter(|record| record.phase == Phase::Converted) {
             self.watch_places(record);
         }
+        self.mark_leftovers(&records);
         let unsettled: Vec<String> = self.memory().unsettled.keys().cloned().collect();
         for run in unsettled {
             self.settle_run(&run);
@@ -320,6 +321,22 @@ impl Flow {
         }
     }
 
+    /// Marks the mailboxes of whose archive entries something is left to drain: a dead agent had begun, or mail came to a set-aside spool while nobody watched. No event tells of that, and the place
+    /// itself may be quiet.
+    fn mark_leftovers(&self, records: &[Arc<Record>]) {
+        let mut archives: HashMap<&Path, HashSet<String>> = HashMap::new();
+        for record in records.iter().filter(|record| record.phase == Phase::Converted) {
+            let runs =
+                archives.entry(&record.archive).or_insert_with(|| runs_with_leftovers(&record.archive));
+            let original = record.archive.join(format!("{}.0", record.run));
+            let length = record.inbox().map_or(0, |source| source.length);
+            let grown = || original.symlink_metadata().is_ok_and(|file| file.len() > length);
+            if runs.contains(&record.run) || grown() {
+                self.mark(&record.key());
+            }
+        }
+    }
+
     /// Marks the mailboxes at whose old places something has come.
     fn find_changes(&self) {
         let changes = self.watch.lock().unwrap_or_else(PoisonError::into_inner).changes();
@@ -334,7 +351,11 @@ impl Flow {
         if !rescan && changes.files.is_empty() {
             return;
         }
-        for record in self.records.all().iter().filter(|record| record.phase == Phase::Converted) {
+        let records = self.records.all();
+        if rescan {
+            self.mark_leftovers(&records);
+        }
+        for record in records.iter().filter(|record| record.phase == Phase::Converted) {
             let Some(inbox) = record.inbox() else { continue };
             let hit =
                 inbox.path.parent().zip(inbox.path.file_name()).is_some_and(|(folder, name)| {
@@ -358,6 +379,17 @@ impl Flow {
             tokio::task::spawn_blocking(move || work(myself)).await.ok()
         })
     }
+}
+
+/// Runs that have more in this archive folder than their original: entries to be drained, or the lock of a dead drain.
+fn runs_with_leftovers(archive: &Path) -> HashSet<String> {
+    let names = std::fs::read_dir(archive).into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter_map(|name| {
+            name.rsplit_once('.').filter(|(_, kind)| *kind != "0").map(|(run, _)| run.to_owned())
+        })
+        .collect()
 }
 
 /// Whether a file of exactly a tombstone's size stands there; only a hint for the rescan.

@@ -247,8 +247,8 @@ impl Spool {
         }
         // Left by an attempt that did not come to its commit; made anew, since owner and mode may have changed.
         self.remove_tombstone(run, entry)?;
-        let (name, unfinished) = (Self::entry_name(run, entry), Self::unfinished_name(run, entry));
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let (name, unfinished) = (Self::entry_name(run, entry), Self::unfinished_name(run));
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(&self.archive, unfinished.as_str(), flags, Mode::from_bits_truncate(0o600))
             .map_err(self.in_archive("create", &unfinished))?;
         let made = (|| {
@@ -272,9 +272,9 @@ impl Spool {
         })
     }
 
-    /// No number behind the run id: never taken for an entry.
-    fn unfinished_name(run: &RunId, entry: u64) -> String {
-        format!("{run}.{entry}.new")
+    /// A tombstone that is being written; no number behind the run id, so it is never taken for an entry. What a crash leaves of it is overwritten or removed by the next.
+    fn unfinished_name(run: &RunId) -> String {
+        format!("{run}.new")
     }
 
     fn has_mail_behind(&self, run: &RunId, entry: u64) -> Result<bool> {
@@ -284,7 +284,7 @@ impl Spool {
 
     /// Removes a tombstone that was never used; anything else of that name is left alone.
     pub(super) fn remove_tombstone(&self, run: &RunId, entry: u64) -> Result<()> {
-        let (name, unfinished) = (Self::entry_name(run, entry), Self::unfinished_name(run, entry));
+        let (name, unfinished) = (Self::entry_name(run, entry), Self::unfinished_name(run));
         match unlinkat(&self.archive, unfinished.as_str(), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(self.in_archive("remove", &unfinished)(errno)),
