@@ -119,13 +119,20 @@ impl HeaderFilter {
     }
 
     /// The message ended within its header: what is left of it.
+    ///
+    /// A line that the end has cut off gets a line end: Dovecot adds headers of its own behind it the first time it writes to such
+    /// an mbox, and from then on this is what clients see.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>, tell: &mut dyn FnMut(Hidden, &[u8])) {
-        if !self.cut.is_empty() {
+        if self.long_line || !self.cut.is_empty() {
             let line = std::mem::take(&mut self.cut);
+            let line = line.strip_suffix(b"\r").unwrap_or(&line);
             if !self.long_line {
-                self.begin_line(&line, tell);
+                self.begin_line(line, tell);
             }
-            self.pass_on(&line, out);
+            self.pass_on(line, out);
+            if self.hidden.is_none() {
+                out.push(b'\n');
+            }
         }
         self.header_complete(tell);
     }
@@ -261,7 +268,7 @@ mod tests {
     #[test]
     fn only_the_cr_of_a_line_end_goes() {
         assert_eq!(seen("A: b\rc\r\nStatus: R\r\nB\r\n\r\nx"), "A: b\rc\nB\n\n");
-        assert_eq!(seen("A: b\r"), "A: b\r");
+        assert_eq!(seen("A: b\r"), "A: b\n");
         assert_eq!(run(b"A: b\n\r\nbody\r\n", &[]).2, b"body\r\n");
     }
 
@@ -271,10 +278,10 @@ mod tests {
     }
 
     #[test]
-    fn a_header_without_an_end_is_kept_as_it_is() {
+    fn a_header_that_is_cut_off_gets_a_line_end() {
         assert_eq!(seen("A: b\nStatus: R"), "A: b\n");
         assert_eq!(run(b"A: b\nStatus: R", &[]).1, [(Hidden::Status, b"R".to_vec())]);
-        assert_eq!(seen("A: b\nC"), "A: b\nC");
+        assert_eq!(seen("A: b\nC"), "A: b\nC\n");
     }
 
     #[test]

@@ -239,7 +239,8 @@ impl<'fd> Splitter<'fd> {
                 let cr = lf > self.header && self.window.byte(lf - 1) == Some(b'\r');
                 return Ok(self.end_at(if cr { lf - 1 } else { lf }));
             }
-            self.searched = lf + 1;
+            // The byte behind `From ` is not looked at again, even if it is a line feed with a From_ line behind it.
+            self.searched = (lf + 7).min(self.window.filled_to());
         }
     }
 

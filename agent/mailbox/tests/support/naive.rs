@@ -34,11 +34,15 @@ fn separator_length(data: &[u8]) -> usize {
 }
 
 fn natural_end(data: &[u8], header: usize) -> usize {
-    for lf in (header..data.len()).filter(|i| data[*i] == b'\n') {
-        if is_separator_line(&data[lf + 1..]) {
+    let mut lf = header;
+    while lf < data.len() {
+        let candidate = data[lf..].starts_with(b"\nFrom ");
+        if candidate && is_separator_line(&data[lf + 1..]) {
             let cr = lf > header && data[lf - 1] == b'\r';
             return lf - usize::from(cr);
         }
+        // Dovecot's scanner loses the byte behind a candidate.
+        lf += if candidate { 7 } else { 1 };
     }
     let body = &data[header..];
     let body = body.strip_suffix(b"\n").map_or(body, |b| b.strip_suffix(b"\r").unwrap_or(b));
@@ -101,10 +105,11 @@ fn without_hidden(message: &[u8]) -> Vec<u8> {
         at += line.len();
         let (text, end): (&[u8], &[u8]) = match line.strip_suffix(b"\n") {
             Some(text) => (text.strip_suffix(b"\r").unwrap_or(text), b"\n"),
-            None => (line, b""),
+            // Cut off: Dovecot ends it when it adds its own headers.
+            None => (line.strip_suffix(b"\r").unwrap_or(line), b"\n"),
         };
         if text.is_empty() {
-            out.extend_from_slice(end);
+            out.extend_from_slice(b"\n");
             break;
         }
         if first || !(text.starts_with(b" ") || text.starts_with(b"\t")) {
