@@ -65,7 +65,7 @@ impl Campaign {
         loop {
             let turn = next.fetch_add(1, Ordering::Relaxed);
             let Some(number) = numbers.get(turn) else { return Ok(()) };
-            let patience = if turn % HELD_TO_THE_END == 0 { TO_THE_END } else { PATIENCE };
+            let patience = if turn.is_multiple_of(HELD_TO_THE_END) { TO_THE_END } else { PATIENCE };
             let stopped = one_stop::stop(&mut lane, self.protocol, self.part, *number, patience);
             let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match stopped {

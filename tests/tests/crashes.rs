@@ -1,0 +1,19 @@
+//! Worker and agent killed before each system call that changes something, of one conversion and of one drain: the worker
+//! alone, the agent alone, both. Then the agent is started again, and the mailbox is wholly the one or wholly the other, shows
+//! exactly what it showed, and nothing of the dead run is left. What was logged up to the death and after it is a path of
+//! the protocol's model.
+//!
+//! `MAILREADY_LONG=1` kills in all ways at all places; else all places see both killed, and every so many the others.
+
+#[path = "crashes/campaign.rs"]
+mod campaign;
+#[path = "crashes/deaths.rs"]
+mod deaths;
+#[path = "moments/people.rs"]
+mod people;
+#[path = "crashes/rig.rs"]
+mod rig;
+#[path = "crashes/tool.rs"]
+mod tool;
+#[path = "crashes/trace.rs"]
+mod trace;

@@ -1,0 +1,314 @@
+//! A machine with one user, whose mailbox is put back to its beginning before each death.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use mailready_tests::lab::{Daemon, Doing, Dump, Folder, LabError, Machine, Result, Site, User, eventually};
+use mailready_tests::stops::{Control, Order};
+
+use super::people;
+
+/// Nobody is converted by arriving, and no commit waits for sessions: there are none when one is ordered.
+const CONFIG: &str = r#"
+[users]
+convert = "none"
+[agent]
+bus = "none"
+[site]
+readers = []
+[sessions]
+probe = "none"
+"#;
+
+const STOP_AT: &str = "/usr/lib/mailready-lab/stop-at";
+const TICKETS: &str = "/run/stops/agent";
+const AGENT: &str = "/usr/sbin/mailready-agent";
+const CONTROL_SOCKET: &str = "/run/mailready/control.sock";
+const SNAPSHOT: &str = "/tmp/snapshot";
+
+/// What is put back: the user's files, all mail with the archive, all that the agent knows.
+const STATE: [&str; 3] = ["/home", "/var/mail", "/var/lib/mailready"];
+
+/// The line by which late mail is known.
+pub const LATE: &str = "Message-ID: <late@example.org>";
+
+/// The machine.
+pub struct Rig {
+    machine: Machine,
+    user: User,
+    _dovecot: Daemon,
+    /// What the mailbox showed before anything was done to it.
+    pub expected: Dump,
+}
+
+/// What the mail is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The mbox.
+    Mbox,
+    /// The Maildir.
+    Maildir,
+}
+
+impl Rig {
+    /// A rig whose user has an mbox that no server has opened yet; `None` (said loudly) where there are no machines.
+    pub fn new() -> Result<Option<Self>> {
+        if let Some(why) = mailready_tests::stops::missing() {
+            mailready_tests::lab::skip(why);
+            return Ok(None);
+        }
+        let Some(machine) = Machine::for_test()? else { return Ok(None) };
+        machine.install_site(Site::Small)?;
+        machine.install_mailready(Site::Small)?;
+        machine.run("mkdir", ["-p", "/usr/lib/mailready-lab"])?;
+        let program = env!("CARGO_BIN_EXE_stop-at");
+        let content = fs::read(program).doing(|| format!("read {program}"))?;
+        machine.write(STOP_AT, &content, (0, 0), 0o755)?;
+        let user = people::add(&machine, 2)?.swap_remove(1);
+        // Makes the configuration and the group.
+        machine.start_agent(CONFIG)?.kill()?;
+        let dovecot = machine.start_dovecot()?;
+        let mut rig = Self {
+            machine,
+            user,
+            _dovecot: dovecot,
+            expected: Dump {
+                capabilities: [].into(),
+                namespace: String::new(),
+                list: Vec::new(),
+                subscribed: Vec::new(),
+                folders: Vec::new(),
+                pop3: no_pop3(),
+            },
+        };
+        rig.save()?;
+        rig.expected = rig.dump()?;
+        assert_eq!(rig.expected.inbox()?.messages.len(), 6, "the user has mail");
+        rig.restore()?;
+        Ok(Some(rig))
+    }
+
+    /// Everything that IMAP and POP3 show now.
+    pub fn dump(&self) -> Result<Dump> {
+        Dump::take(&self.machine, &self.user)
+    }
+
+    /// Remembers the mailbox as it is.
+    pub fn save(&self) -> Result<()> {
+        self.machine.run(
+            "sh",
+            [
+                "-c",
+                &format!(
+                    "rm -rf {SNAPSHOT}; mkdir {SNAPSHOT}; cp -a --parents {} {SNAPSHOT}",
+                    STATE.join(" ")
+                ),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Puts it back as it was saved.
+    pub fn restore(&self) -> Result<()> {
+        let wipe: Vec<String> =
+            STATE.iter().map(|folder| format!("find {folder} -mindepth 1 -delete")).collect();
+        self.machine.run(
+            "sh",
+            ["-c", &format!("{}; rm -rf /run/mailready; cp -a {SNAPSHOT}/. /", wipe.join("; "))],
+        )?;
+        Ok(())
+    }
+
+    /// The tickets for the agent and its workers.
+    pub fn control(&self) -> Result<Control<'_>> {
+        Control::new(&self.machine, TICKETS)
+    }
+
+    /// Starts the agent under the tracer; comes back when it serves, or is dead before that.
+    pub fn start_traced(&self, order: &Order) -> Result<Daemon> {
+        let control = self.control()?;
+        control.arm(order)?;
+        let args = [
+            "--control",
+            TICKETS,
+            "--changing",
+            "--only",
+            "mailready-agent",
+            "--only",
+            "mailready-worker",
+            "--",
+            AGENT,
+        ];
+        self.start(STOP_AT, &args)
+    }
+
+    /// Starts the agent as it is; comes back when it serves.
+    pub fn start_plain(&self) -> Result<Daemon> {
+        let agent = self.start(AGENT, &[])?;
+        if agent.is_running() {
+            return Ok(agent);
+        }
+        Err(LabError::Setup(format!("the agent does not start after a death:\n{}", agent.log.tail())))
+    }
+
+    fn start(&self, program: &str, args: &[&str]) -> Result<Daemon> {
+        let agent = self.machine.daemon_with(program, args, |command| {
+            command.env("MAILREADY_LOG", "json").env("MAILREADY_LOG_LEVEL", "debug");
+        })?;
+        let log = agent.log.clone();
+        eventually(
+            "the agent serves, or is dead",
+            || log.tail(),
+            || {
+                let serves =
+                    self.machine.inside(|| UnixStream::connect(CONTROL_SOCKET).is_ok()).unwrap_or(false);
+                (serves || !agent.is_running()).then_some(())
+            },
+        )?;
+        Ok(agent)
+    }
+
+    /// Runs `mailready convert`; an agent that dies meanwhile is no error here.
+    pub fn convert(&self) -> Result<String> {
+        let output =
+            self.machine.output("/usr/bin/mailready", ["convert", "--json", &self.user.name], b"")?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Appends a message to whatever stands at the spool's path, as a deliverer that knows nothing of mailready.
+    pub fn deliver_late(&self) -> Result<()> {
+        let message = format!(
+            "From eve@example.org  Wed Feb  4 04:05:06 2009\nFrom: eve@example.org\n{LATE}\n\nlate\n\n"
+        );
+        let spool = self.user.spool();
+        self.machine
+            .inside(|| {
+                use std::io::Write;
+                fs::OpenOptions::new().append(true).open(&spool)?.write_all(message.as_bytes())
+            })?
+            .doing(|| format!("append to {spool}"))
+    }
+
+    /// What every moment must show: the spool's path leads to a regular file of the user's, of one link, with something in it.
+    pub fn check_place(&self) -> Result<()> {
+        let spool = self.user.spool();
+        let file = self
+            .machine
+            .inside(|| fs::symlink_metadata(&spool))?
+            .doing(|| format!("the spool is absent: {spool}"))?;
+        if file.is_file() && file.len() > 0 && file.nlink() == 1 && file.uid() == self.user.uid {
+            return Ok(());
+        }
+        Err(LabError::Protocol {
+            asked: "a spool that deliverers accept".into(),
+            got: format!(
+                "file {}, {} bytes, {} links, uid {}",
+                file.is_file(),
+                file.len(),
+                file.nlink(),
+                file.uid()
+            ),
+        })
+    }
+
+    /// Waits until nothing of an interrupted run is left: no record without an end, no stage, no dotlock; and, if `drained`, no
+    /// archive entry but the original.
+    pub fn wait_settled(&self, agent: &Daemon, drained: bool) -> Result<Ended> {
+        let left = || self.left_over(drained).unwrap_or_else(|error| vec![error.to_string()]);
+        eventually(
+            "the interrupted run is settled",
+            || format!("still there: {:?}\n{}", left(), agent.log.tail()),
+            || left().is_empty().then_some(()),
+        )?;
+        let marker = self.machine.exists(&format!("{}/Maildir/mailready-marker", self.user.home()))?;
+        let maildir = self.machine.exists(&format!("{}/Maildir", self.user.home()))?;
+        let tombstone =
+            self.machine.read(&self.user.spool())?.starts_with(b"This mailbox has become a Maildir");
+        match (marker, maildir, tombstone) {
+            (true, true, true) => Ok(Ended::Maildir),
+            (false, false, false) => Ok(Ended::Mbox),
+            other => Err(LabError::Protocol {
+                asked: "a mailbox that is one thing".into(),
+                got: format!("(marker, Maildir, tombstone) = {other:?}\n{}", agent.log.tail()),
+            }),
+        }
+    }
+
+    /// Waits until the agent has carried the late mail over and forgotten its entry, or is dead.
+    pub fn wait_drained_or_dead(&self, agent: &mut Daemon) -> Result<()> {
+        let log = agent.log.clone();
+        eventually(
+            "late mail is carried over",
+            || log.tail(),
+            || {
+                let done = self.left_over(true).is_ok_and(|left| left.is_empty());
+                (done || !agent.is_running()).then_some(())
+            },
+        )
+    }
+
+    /// Whether no late mail stands at the spool's place; to be asked inside the machine.
+    fn is_quiet_here(&self) -> bool {
+        fs::read(self.user.spool())
+            .is_ok_and(|spool| !spool.windows(LATE.len()).any(|at| at == LATE.as_bytes()))
+    }
+
+    fn left_over(&self, drained: bool) -> Result<Vec<String>> {
+        let work = format!("{}/.mailready", self.user.home());
+        let mut left = Vec::new();
+        self.machine.inside(|| {
+            let names = |folder: &str| -> Vec<String> {
+                let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+                entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+            };
+            left.extend(
+                names(&work).into_iter().filter(|name| name.starts_with("stage-") || name.ends_with(".tmp")),
+            );
+            left.extend(names("/var/mail").into_iter().filter(|name| name.ends_with(".lock")));
+            let archive = names("/var/mail/.mailready");
+            left.extend(archive.iter().filter(|name| name.ends_with(".lock")).cloned());
+            left.extend(archive.into_iter().filter(|name| drained && !name.ends_with(".0")));
+            if drained && !self.is_quiet_here() {
+                left.push("late mail at the spool's place".into());
+            }
+            if drained {
+                left.extend(
+                    names(&work)
+                        .into_iter()
+                        .filter(|name| name.starts_with("drain-") && has_messages(Path::new(&work), name)),
+                );
+            }
+            for record in names("/var/lib/mailready/runs") {
+                let text =
+                    fs::read_to_string(format!("/var/lib/mailready/runs/{record}")).unwrap_or_default();
+                if !text.contains("phase = \"converted\"") {
+                    left.push(format!("record {record}"));
+                }
+            }
+        })?;
+        Ok(left)
+    }
+}
+
+fn has_messages(work: &Path, name: &str) -> bool {
+    fs::read_dir(work.join(name)).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn no_pop3() -> mailready_tests::lab::Drop3 {
+    mailready_tests::lab::Drop3 {
+        stat: String::new(),
+        list: Vec::new(),
+        uidl: Vec::new(),
+        messages: Vec::new(),
+    }
+}
+
+/// The inbox without the late message, and how often that is in it.
+pub fn without_late(inbox: &Folder) -> (Vec<mailready_tests::lab::Message>, usize) {
+    let is_late = |body: &[u8]| body.windows(LATE.len()).any(|window| window == LATE.as_bytes());
+    let (late, others): (Vec<_>, Vec<_>) =
+        inbox.messages.iter().cloned().partition(|message| is_late(&message.body));
+    (others, late.len())
+}
