@@ -52,10 +52,17 @@ impl Dovecot {
         &self.config
     }
 
-    /// Whether its master process runs.
+    /// Whether its master process runs. For the agent's start: needs no runtime, and blocks for the few milliseconds that `doveconf` takes.
     pub(super) fn is_running(&self) -> bool {
-        self.setting("base_dir")
-            .is_ok_and(|base| std::os::unix::net::UnixStream::connect(Path::new(&base).join("anvil")).is_ok())
+        let asked = std::process::Command::new("doveconf")
+            .arg("-c")
+            .arg(&self.config)
+            .args(["-h", "base_dir"])
+            .stdin(Stdio::null())
+            .output();
+        let Ok(output) = asked else { return false };
+        let base = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        std::os::unix::net::UnixStream::connect(Path::new(&base).join("anvil")).is_ok()
     }
 
     /// Sessions of a user. Without a running Dovecot there are none.

@@ -74,7 +74,7 @@ impl Flow {
     /// # Errors
     /// If inotify cannot be had.
     pub fn open(settings: channel::Receiver<Arc<Settings>>, records: Arc<Records>) -> io::Result<Arc<Self>> {
-        let mut memory = Memory::default();
+        let mut memory = Memory { grace_until: grace(&settings.borrow()), ..Memory::default() };
         for record in records.all() {
             let latest = records.latest(&record.key());
             if latest.is_none_or(|latest| latest.run != record.run) {
@@ -244,12 +244,6 @@ impl Flow {
     fn recover_now(&self) {
         let settings = self.settings();
         let config = &settings.config;
-        let dovecots = config.site.dovecot_config.iter().map(|config| Dovecot::new(config));
-        if config.site.readers.contains(&Reader::Dovecot)
-            && dovecots.into_iter().any(|dovecot| dovecot.is_running())
-        {
-            self.memory().grace_until = Some(Instant::now() + config.sessions.budget);
-        }
         let records = self.records.all();
         for record in records.iter().filter(|record| record.phase == Phase::Converted) {
             self.watch_places(record);
@@ -379,6 +373,15 @@ impl Flow {
             tokio::task::spawn_blocking(move || work(myself)).await.ok()
         })
     }
+}
+
+/// Until when nothing is committed. Asked before the sockets open: where Dovecot runs already, a session may have decided for the mbox without us, and shows up within the time that a script may wait;
+/// the scripts of a Dovecot that comes later find us here.
+fn grace(settings: &Settings) -> Option<Instant> {
+    let config = &settings.config;
+    let mut dovecots = config.site.dovecot_config.iter().map(|config| Dovecot::new(config));
+    let runs = config.site.readers.contains(&Reader::Dovecot) && dovecots.any(|dovecot| dovecot.is_running());
+    runs.then(|| Instant::now() + config.sessions.budget)
 }
 
 /// Runs that have more in this archive folder than their original: entries to be drained, or the lock of a dead drain.
