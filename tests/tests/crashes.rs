@@ -4,6 +4,7 @@
 //! the protocol's model.
 //!
 //! `MAILREADY_LONG=1` kills in all ways at all places; else all places see both killed, and every so many the others.
+//! `MAILREADY_SPOT=TEXT` takes only deaths whose description, as the report prints it, holds the text.
 
 #[path = "crashes/campaign.rs"]
 mod campaign;

@@ -70,24 +70,11 @@ impl Rig {
         // Makes the configuration and the group.
         machine.start_agent(CONFIG)?.kill()?;
         let dovecot = machine.start_dovecot()?;
-        let mut rig = Self {
-            machine,
-            user,
-            _dovecot: dovecot,
-            expected: Dump {
-                capabilities: [].into(),
-                namespace: String::new(),
-                list: Vec::new(),
-                subscribed: Vec::new(),
-                folders: Vec::new(),
-                pop3: no_pop3(),
-            },
-        };
-        rig.save()?;
-        rig.expected = rig.dump()?;
-        assert_eq!(rig.expected.inbox()?.messages.len(), 6, "the user has mail");
-        rig.restore()?;
-        Ok(Some(rig))
+        save(&machine)?;
+        let expected = Dump::take(&machine, &user)?;
+        assert_eq!(expected.inbox()?.messages.len(), 6, "the user has mail");
+        restore(&machine)?;
+        Ok(Some(Self { machine, user, _dovecot: dovecot, expected }))
     }
 
     /// Everything that IMAP and POP3 show now.
@@ -97,28 +84,12 @@ impl Rig {
 
     /// Remembers the mailbox as it is.
     pub fn save(&self) -> Result<()> {
-        self.machine.run(
-            "sh",
-            [
-                "-c",
-                &format!(
-                    "rm -rf {SNAPSHOT}; mkdir {SNAPSHOT}; cp -a --parents {} {SNAPSHOT}",
-                    STATE.join(" ")
-                ),
-            ],
-        )?;
-        Ok(())
+        save(&self.machine)
     }
 
     /// Puts it back as it was saved.
     pub fn restore(&self) -> Result<()> {
-        let wipe: Vec<String> =
-            STATE.iter().map(|folder| format!("find {folder} -mindepth 1 -delete")).collect();
-        self.machine.run(
-            "sh",
-            ["-c", &format!("{}; rm -rf /run/mailready; cp -a {SNAPSHOT}/. /", wipe.join("; "))],
-        )?;
-        Ok(())
+        restore(&self.machine)
     }
 
     /// The tickets for the agent and its workers.
@@ -296,13 +267,15 @@ fn has_messages(work: &Path, name: &str) -> bool {
     fs::read_dir(work.join(name)).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn no_pop3() -> mailready_tests::lab::Drop3 {
-    mailready_tests::lab::Drop3 {
-        stat: String::new(),
-        list: Vec::new(),
-        uidl: Vec::new(),
-        messages: Vec::new(),
-    }
+fn save(machine: &Machine) -> Result<()> {
+    let copy = format!("rm -rf {SNAPSHOT}; mkdir {SNAPSHOT}; cp -a --parents {} {SNAPSHOT}", STATE.join(" "));
+    machine.run("sh", ["-c", &copy]).map(drop)
+}
+
+fn restore(machine: &Machine) -> Result<()> {
+    // The folders themselves are file systems of their own, and stay.
+    let wipe = format!("find {} -mindepth 1 -delete; rm -rf /run/mailready", STATE.join(" "));
+    machine.run("sh", ["-c", &format!("{wipe}; cp -a {SNAPSHOT}/. /")]).map(drop)
 }
 
 /// The inbox without the late message, and how often that is in it.
