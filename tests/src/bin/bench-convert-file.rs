@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-const USAGE: &str = "usage: bench-convert-file [--messages N] [--bytes N] [--rounds N] [--seed N] [--dir DIR] [--limit RATIO]
+const USAGE: &str =
+    "usage: bench-convert-file [--messages N] [--bytes N] [--rounds N] [--seed N] [--dir DIR] [--limit RATIO]
   --messages  messages in the mbox (20000)      --bytes  average size of a message (14500)
   --rounds    runs of each kind (5)             --seed   of the generated mail (1)
   --dir       where to work: decides which file system is measured (the folder for temporary files)
@@ -92,7 +93,12 @@ fn bench(settings: &Settings) -> Result<ExitCode> {
     for round in 0..settings.rounds {
         let floor = run("child-floor", &[&mbox, &pattern, &scratch.0.join(format!("floor-{round}"))])?;
         let convert = run("child-convert", &[&mbox, &scratch.0.join(format!("convert-{round}"))])?;
-        say(&format!("round {}: floor {:.3} s, convert-file {:.3} s", round + 1, floor.seconds, convert.seconds))?;
+        say(&format!(
+            "round {}: floor {:.3} s, convert-file {:.3} s",
+            round + 1,
+            floor.seconds,
+            convert.seconds
+        ))?;
         floors.push(floor.seconds);
         converts.push(convert.seconds);
         peak = peak.max(convert.peak_kib);
@@ -125,7 +131,8 @@ struct Run {
 /// Runs this program as a child after everybody's dirty pages have gone to disk.
 fn run(what: &str, paths: &[&Path]) -> Result<Run> {
     nix::unistd::sync();
-    let child = Command::new(std::env::current_exe()?).arg(what).args(paths).stderr(Stdio::inherit()).output()?;
+    let child =
+        Command::new(std::env::current_exe()?).arg(what).args(paths).stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8(child.stdout)?;
     let mut fields = text.split_whitespace();
     match (child.status.success(), fields.next(), fields.next()) {
@@ -138,7 +145,8 @@ fn run(what: &str, paths: &[&Path]) -> Result<Run> {
 fn child(work: impl FnOnce() -> Result<f64>) -> Result<ExitCode> {
     let seconds = work()?;
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).and_then(|l| l.split_whitespace().next());
+    let peak =
+        status.lines().find_map(|l| l.strip_prefix("VmHWM:")).and_then(|l| l.split_whitespace().next());
     say(&format!("{seconds} {}", peak.ok_or("no VmHWM in /proc/self/status")?))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -154,7 +162,11 @@ fn floor(mbox: &Path, pattern: &Path, out: &Path) -> Result<f64> {
     let mut files = Vec::new();
     let mut receipt = Reader::open(File::open(pattern)?.as_fd())?;
     while let Some(entry) = receipt.next_entry()? {
-        let name = if entry.flags.is_empty() { entry.file.clone() } else { format!("{}:2,{}", entry.file, entry.flags) };
+        let name = if entry.flags.is_empty() {
+            entry.file.clone()
+        } else {
+            format!("{}:2,{}", entry.file, entry.flags)
+        };
         let size = std::fs::metadata(pattern.join("new").join(&name))?.len() as usize;
         files.push((entry.offset, entry.length as usize, size, out.join("new").join(name)));
     }
@@ -181,8 +193,14 @@ fn generate(path: &Path, settings: &Settings) -> Result<u64> {
         .collect();
     for n in 0..settings.messages {
         writeln!(out, "From user{}@example.org  Fri Nov  9 22:33:52 2001", random.below(5000))?;
-        writeln!(out, "Return-Path: <user@example.org>\nReceived: from mx.example.org by mail.example.net with ESMTP id {n}")?;
-        writeln!(out, "\tfor <me@example.net>; Fri, 9 Nov 2001 22:33:52 +0100\nDate: Fri, 9 Nov 2001 22:33:51 +0100")?;
+        writeln!(
+            out,
+            "Return-Path: <user@example.org>\nReceived: from mx.example.org by mail.example.net with ESMTP id {n}"
+        )?;
+        writeln!(
+            out,
+            "\tfor <me@example.net>; Fri, 9 Nov 2001 22:33:52 +0100\nDate: Fri, 9 Nov 2001 22:33:51 +0100"
+        )?;
         writeln!(out, "Message-ID: <{n}.{}@example.org>\nSubject: message {n}\n", random.next())?;
         // Half of the mail is small, a tenth is several times the average.
         let average = settings.bytes;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::process::Output;
 
-use mailready_tests::lab::{Daemon, Differences, Dump, LabError, Machine, Result, Site, User};
+use mailready_tests::lab::{Daemon, Differences, Dump, Imap, LabError, Machine, Result, Site, User};
 use mailready_tests::stops::Control;
 
 use super::people;
@@ -112,8 +112,9 @@ impl Lane {
         self.agent.log.tail()
     }
 
-    /// After all: the mailbox is wholly the one or wholly the other, and shows what it always showed.
-    pub fn check_at_rest(&self, user: &User) -> Result<()> {
+    /// After all: the mailbox is wholly the one or wholly the other, and shows what it always showed; by IMAP, and if wanted by
+    /// POP3 (which costs one more login).
+    pub fn check_at_rest(&self, user: &User, by_pop3: bool) -> Result<()> {
         let spool = self.machine.read(&user.spool())?;
         let (maildir, tombstone) =
             (self.is_converted(user)?, spool.starts_with(b"This mailbox has become a Maildir"));
@@ -121,7 +122,15 @@ impl Lane {
             let got = format!("a Maildir: {maildir}, a tombstone: {tombstone}");
             return Err(LabError::Protocol { asked: "a mailbox that is one thing".into(), got });
         }
-        let found = Differences::between(&self.expected, &Dump::take(&self.machine, user)?);
+        let after = if by_pop3 {
+            Dump::take(&self.machine, user)?
+        } else {
+            let mut imap = Imap::login(&self.machine, &user.name, &user.password)?;
+            let seen = Dump::by_imap(&mut imap)?;
+            imap.logout()?;
+            Dump { pop3: self.expected.pop3.clone(), ..seen }
+        };
+        let found = Differences::between(&self.expected, &after);
         if found.is_empty() {
             return Ok(());
         }

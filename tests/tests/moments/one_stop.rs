@@ -14,6 +14,9 @@ use super::phases::Phase;
 /// Longer than a commit takes that nothing holds back.
 const CERTAINLY: Duration = Duration::from_secs(10);
 
+/// At one in so many stops of an IMAP login POP3 looks at the mailbox, too, in the end.
+const POP3_EVERY: usize = 5;
+
 /// How the client reads its mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -103,7 +106,8 @@ pub fn stop(
         Ok(Some(Stopped { place, phase, meanwhile, at_last, seen }))
     })?;
     let Some(stopped) = stopped else { return Ok(None) };
-    lane.check_at_rest(&user)?;
+    let by_pop3 = protocol == Protocol::Pop3 || number.is_multiple_of(POP3_EVERY);
+    lane.check_at_rest(&user, by_pop3)?;
     if !lane.is_converted(&user)? {
         // Nothing of this session is left that could hold a commit back.
         let word = lane.convert(&user)?;
@@ -113,7 +117,7 @@ pub fn stop(
                 got: word,
             });
         }
-        lane.check_at_rest(&user)?;
+        lane.check_at_rest(&user, by_pop3)?;
     }
     Ok(Some(stopped))
 }

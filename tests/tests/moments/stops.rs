@@ -119,7 +119,10 @@ impl Report {
     /// Nothing was wrong, and the stops were where they were meant to be.
     fn check(&self) {
         assert!(self.wrong.is_empty(), "{} of {} stops went wrong", self.wrong.len(), self.stops.len());
-        assert!(self.not_reached.len() <= 10, "calls that a login did not come to: {:?}", self.not_reached);
+        // How many calls a login has differs by a dozen; but what lies before its last one is to be hit.
+        let last = self.stops.iter().map(|stopped| stopped.place.number).max().unwrap_or(0);
+        let gaps: Vec<_> = self.not_reached.iter().filter(|number| **number < last).collect();
+        assert!(gaps.len() <= self.stops.len() / 20, "calls in the midst that were not reached: {gaps:?}");
     }
 
     fn assert_some(&self, phase: Phase, what: impl Fn(&Stopped) -> bool, said: &str) {
