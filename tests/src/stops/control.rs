@@ -3,6 +3,7 @@
 //! | file | by | what |
 //! |---|---|---|
 //! | `ticket` | test | an [`Order`]; renamed to `claimed` by the program that takes it |
+//! | `error` | `stop-at` | why it cannot trace |
 //! | `list` | tracer | a [`Place`] a line, written before the call is carried out |
 //! | `reached` | tracer | the place of the order, where the program stands or was killed |
 //! | `go` | test | the stopped program may go on, untraced from then on |
@@ -15,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::lab::{Doing, Machine, Result, eventually};
+use crate::lab::{Doing, LabError, Machine, Result, eventually};
 
 /// Who dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +202,7 @@ impl<'m> Control<'m> {
         let text = self.read("list")?.unwrap_or_default();
         // The last line may be half written.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| line.parse().map_err(crate::lab::LabError::Setup)).collect()
+        whole.lines().map(|line| line.parse().map_err(LabError::Setup)).collect()
     }
 
     /// The place of the order, if it was reached.
@@ -209,22 +210,27 @@ impl<'m> Control<'m> {
     /// # Errors
     /// If the machine is gone.
     pub fn reached(&self) -> Result<Option<Place>> {
-        self.read("reached")?.map(|line| line.parse().map_err(crate::lab::LabError::Setup)).transpose()
+        self.read("reached")?.map(|line| line.parse().map_err(LabError::Setup)).transpose()
     }
 
     /// Waits until the place of the order is reached, or `over` says that it never will be.
     ///
     /// # Errors
-    /// [`LabError::Timeout`](crate::lab::LabError::Timeout) if neither happens.
+    /// [`LabError::Timeout`] if neither happens, and [`LabError::Setup`] if nobody could be traced.
     pub fn wait_reached(&self, mut over: impl FnMut() -> bool) -> Result<Option<Place>> {
-        eventually(format!("a program stops for {}", self.dir.display()), String::new, || {
-            // In this order: what was reached before the end is told before the end.
-            let ended = over();
-            match self.reached() {
-                Ok(None) if !ended => None,
-                answer => Some(answer),
-            }
-        })?
+        let reached =
+            eventually(format!("a program stops for {}", self.dir.display()), String::new, || {
+                // In this order: what was reached before the end is told before the end.
+                let ended = over();
+                match self.reached() {
+                    Ok(None) if !ended => None,
+                    answer => Some(answer),
+                }
+            })??;
+        match self.read("error")? {
+            Some(why) if reached.is_none() => Err(LabError::Setup(format!("stop-at cannot trace: {why}"))),
+            _ => Ok(reached),
+        }
     }
 
     /// Lets the stopped program go on.
