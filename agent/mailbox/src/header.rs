@@ -113,7 +113,8 @@ impl HeaderFilter {
 
     /// Tells of a header that may be complete, before it is known whether another line belongs to it.
     pub(crate) fn tell_pending(&mut self, tell: &mut dyn FnMut(Hidden, &[u8])) {
-        if self.cut.is_empty() {
+        // A line that has begun and is no continuation completes the one before it.
+        if !matches!(self.cut.first(), Some(b' ' | b'\t')) {
             self.header_complete(tell);
         }
     }

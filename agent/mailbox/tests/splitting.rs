@@ -124,6 +124,16 @@ fn the_pseudo_message_is_no_mail() {
     assert_eq!(staged(format!("{FROM}X-IMAP: 77 0000000020\n\nonly\n").as_bytes()).unwrap(), []);
 }
 
+/// Found by the generator: the end cuts the line behind the Content-Length off, and that line completes it all the same.
+#[test]
+fn content_length_counts_though_the_end_cuts_the_line_behind_it_off() {
+    let good = "From good@example.org Fri Nov  9 22:33:52 2001\r\n";
+    let mbox = format!("{FROM}Content-Length: 54\nFrom bad line\n{good}body\n\n{good}");
+    let ours: Vec<_> = staged(mbox.as_bytes()).unwrap().into_iter().map(|m| m.bytes).collect();
+    assert_eq!(ours, naive::messages(mbox.as_bytes()).unwrap());
+    assert_eq!(ours.len(), 2);
+}
+
 #[test]
 fn more_keywords_in_use_than_letters_are_a_reason_and_leave_nothing() {
     let list: String = (0..27).map(|i| format!(" k{i}")).collect();
