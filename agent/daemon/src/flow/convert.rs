@@ -112,6 +112,8 @@ impl Attempt<'_> {
             }
             End::Committed { messages, set_aside: Ok(()) } => {
                 self.flow.set_converted(self.settings, &mut self.record);
+                // It may still deliver mail that an earlier, lost commit had taken; dropping it now would kill it at that.
+                worker.map(Worker::finish);
                 tracing::debug!(user = ?self.account.name, run, messages, "converted");
                 Outcome::Converted { run, messages }
             }
