@@ -1,5 +1,6 @@
 //! What can go wrong, each with the path and, where there is one, the offset. The wording for people is in `Display` alone.
 
+use crate::back::NotForMbox;
 use crate::rules::Server;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -80,6 +81,16 @@ pub enum Error {
         path: PathBuf,
         /// Who has it, as far as the lock tells.
         holder: String,
+    },
+    /// An mbox cannot hold this message, or this mailbox, exactly; nothing that was written is of use.
+    #[error("{} cannot become an mbox without a visible change: UID {uid}: {reason}", path.display())]
+    NotForMbox {
+        /// The Maildir's mailbox, or the message file.
+        path: PathBuf,
+        /// The message; 0 where it is the mailbox itself.
+        uid: u32,
+        /// The reason, with the mending step.
+        reason: NotForMbox,
     },
     /// The rules of that server are not known yet.
     #[error("the rules of {0} are not known yet; only dovecot is")]

@@ -12,6 +12,7 @@
 //! | [`stage`] | one streaming pass from an mbox to a complete Maildir in a private folder; the rest; the seal |
 //! | [`verify`] | the stage read back from disk and compared with its receipt |
 //! | [`extract`] | new mail behind a tombstone or a converted length, as message files |
+//! | [`back`] | the way back: a Maildir's mailbox read, written as an mbox, read back and compared |
 //! | [`convert_file`] | one file, no agent: locks, stage, verify, commit |
 //! | [`marker`], [`receipt`], [`tombstone`] | formats of `ARCHITECTURE.md` |
 //! | [`subscriptions`] | Dovecot's list of subscribed folders, mbox form to Maildir form |
@@ -20,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod back;
 mod content;
 pub mod convert_file;
 mod dir;
