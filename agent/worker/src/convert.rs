@@ -18,7 +18,7 @@ use crate::channel::Channel;
 use crate::job::Job;
 use crate::look::{self, IndexLocks, Look};
 use crate::place::Place;
-use crate::wire::{Block, Order, Report, Step, Told};
+use crate::wire::{Block, Order, Report, Step};
 use crate::{Stop, note, step};
 
 /// A prefix up to this many bytes is hashed again under the locks to tell an append from a rewrite; a longer one is refreshed without locks.
@@ -42,7 +42,7 @@ pub(crate) struct Conversion<'a> {
     place: &'a Place,
     source: Source,
     spool: OwnedFd,
-    told: Told,
+    told: Option<u64>,
 }
 
 /// A stage and the look it was made by.
@@ -61,10 +61,9 @@ impl<'a> Conversion<'a> {
         rules: &'a Rules,
         place: &'a Place,
         spool: OwnedFd,
-        told: Told,
     ) -> Self {
         let source = Source { name: "INBOX".to_owned(), path: job.inbox.clone() };
-        Self { channel, run, rules, place, source, spool, told }
+        Self { channel, run, rules, place, source, spool, told: None }
     }
 
     pub(crate) fn run(mut self) -> Result<(), Stop> {
@@ -73,7 +72,7 @@ impl<'a> Conversion<'a> {
         }
         let folders = crate::place::count_folders(self.place)?;
         if folders > 0 {
-            return Err(Stop::Say(Report::Blocked { block: Block::Folders, detail: folders }));
+            return Err(Stop::Say(Report::Blocked { block: Block::TooManyFolders, detail: folders }));
         }
         let uncommitted = self.until_commit();
         if uncommitted.is_err() {
@@ -83,7 +82,7 @@ impl<'a> Conversion<'a> {
             }
         }
         let _locks = uncommitted?;
-        self.channel.say(Report::Committed)?;
+        self.channel.say(Report::Committed { folders_left: 0 })?;
         let order = self.channel.order();
         if let Some(maildir) = self.place.open_maildir()? {
             crate::drain::deliver_late(self.place, maildir.as_fd())?;
@@ -101,12 +100,9 @@ impl<'a> Conversion<'a> {
         let mut locks = None;
         loop {
             match self.channel.order()? {
-                (Order::Refresh(told), fd) => {
+                (Order::Spool, Some(spool)) => self.spool = spool,
+                (Order::Refresh, _) => {
                     locks = None;
-                    self.told = told;
-                    if let Some(fd) = fd {
-                        self.spool = fd;
-                    }
                     staged = self.refresh(staged)?;
                     self.say_staged(&staged)?;
                 }
@@ -134,7 +130,15 @@ impl<'a> Conversion<'a> {
         let summary = staged.stage.summary();
         let (messages, length) = (summary.messages, summary.length);
         let indexed = staged.look.index.is_there();
-        self.channel.say(Report::Staged { messages, length, indexed, index_changes: staged.index_changes })
+        self.channel.say(Report::Staged {
+            messages,
+            length,
+            bytes: length,
+            boxes: 1,
+            skipped: 0,
+            indexed,
+            index_changes: staged.index_changes,
+        })
     }
 
     fn stage(&mut self) -> Result<Staged, Stop> {
@@ -147,7 +151,7 @@ impl<'a> Conversion<'a> {
             self.place.work(),
             self.run,
             &self.source,
-            &mailready_mailbox::Known { not_recent: self.told.not_recent, ..Default::default() },
+            &mailready_mailbox::Known { not_recent: self.told, ..Default::default() },
             self.rules,
             SyncHow::PerFile,
             &mut |progress| passing.on(progress),
@@ -167,7 +171,7 @@ impl<'a> Conversion<'a> {
             let now = Look::at(&self.spool, self.place)?;
             let index_changes = staged.index_changes + u64::from(now.index != staged.look.index);
             if now.spool == staged.look.spool {
-                staged.stage.set_not_recent(self.told.not_recent).map_err(Stop::engine(Step::Refresh))?;
+                staged.stage.set_not_recent(self.told).map_err(Stop::engine(Step::Refresh))?;
                 return Ok(Staged { look: now, index_changes, ..staged });
             }
             staged = if self.only_grew(&staged, &now, u64::MAX)? {
@@ -226,7 +230,7 @@ impl<'a> Conversion<'a> {
         step(Step::Seal, self.run);
         let unasked = staged.look.index.is_there().then_some(UNASKED_MODSEQ);
         let stage = &mut staged.stage;
-        stage.set_highest_modseq(self.told.highest_modseq.or(unasked));
+        stage.set_highest_modseq(unasked);
         self.subscriptions(stage)?;
         stage.seal().map_err(Stop::engine(Step::Seal))?;
         fsync(self.place.work()).map_err(Stop::failed(Step::Seal))?;

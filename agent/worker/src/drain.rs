@@ -52,7 +52,7 @@ impl<'a> Drain<'a> {
                 (Order::Forgotten { entry }, _) => {
                     Folders { work: self.place.work(), run: self.run, entry }.forget_below(u64::MAX)?;
                 }
-                (Order::Refresh { .. }, _) => {
+                (Order::Refresh, _) => {
                     _locks = None;
                     let now = IndexLook::at(self.place)?;
                     index_changes += u64::from(now != index);
@@ -60,6 +60,9 @@ impl<'a> Drain<'a> {
                     self.channel.say(Report::Staged {
                         messages: 0,
                         length: 0,
+                        bytes: 0,
+                        boxes: 0,
+                        skipped: 0,
                         indexed: now.is_there(),
                         index_changes,
                     })?;
@@ -76,7 +79,7 @@ impl<'a> Drain<'a> {
                 }
                 (Order::Release, _) => return self.channel.say(Report::Done),
                 (Order::Abort, _) => return Err(Stop::Abort),
-                (Order::Stage { .. } | Order::Commit | Order::Extract { .. }, _) => {
+                _ => {
                     return Err(Stop::errno(Step::Probe, Errno::EBADMSG));
                 }
             }
@@ -92,13 +95,27 @@ impl<'a> Drain<'a> {
                 step(Step::SyncCommit, self.run);
                 fsync(&self.place.parent).map_err(Stop::failed(Step::SyncCommit))?;
                 let length = marker.sources.first().map_or(0, |source| source.length);
-                self.channel.say(Report::Probed { committed: true, length })
+                self.channel.say(Report::Probed {
+                    committed: true,
+                    withdrawn: false,
+                    rolling_back: false,
+                    length,
+                    folders: 0,
+                    folders_left: 0,
+                })
             }
             None => {
                 step(Step::Abort, self.run);
                 save_late(self.run, self.place)?;
                 Stage::remove(self.place.work(), self.run).map_err(Stop::engine(Step::Abort))?;
-                self.channel.say(Report::Probed { committed: false, length: 0 })
+                self.channel.say(Report::Probed {
+                    committed: false,
+                    withdrawn: false,
+                    rolling_back: false,
+                    length: 0,
+                    folders: 0,
+                    folders_left: 0,
+                })
             }
         }
     }

@@ -20,6 +20,10 @@ use std::process::ExitCode;
 
 pub use mailready_mailbox::{RunId, tombstone};
 
+/// What `doveadm` is run with for [`Order::CheckCompare`], behind `-c WORK/check-RUNID/dovecot.conf`: with the size before the text, each message can be told from the next.
+pub const CHECK_ARGUMENTS: [&str; 5] =
+    ["-f", "pager", "fetch", "mailbox uid date.received.unixtime size.physical text", "ALL"];
+
 use channel::Channel;
 use wire::{Order, Report, Step};
 
@@ -141,9 +145,7 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
     channel.say(Report::Ready { sandboxed, indexed })?;
     if let Some(spool) = spool {
         return match channel.order()? {
-            (Order::Stage(told), _) => {
-                convert::Conversion::new(channel, &job, &run, &rules, &place, spool, told).run()
-            }
+            (Order::Stage, _) => convert::Conversion::new(channel, &job, &run, &rules, &place, spool).run(),
             (Order::Abort, _) => Err(Stop::Abort),
             _ => Err(Stop::errno(Step::Stage, nix::errno::Errno::EBADMSG)),
         };
