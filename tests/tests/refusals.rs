@@ -186,18 +186,51 @@ fn a_maildir_that_is_there_already() -> Result<()> {
     bench.refuses("dangling", DATA, &["exists already"], |user| {
         symlink("/nowhere", format!("{}/Maildir", user.home())).unwrap();
     })?;
-    bench.refuses("folders", DATA, &["2 mbox folders"], |user| {
-        let root = format!("{}/mail", user.home());
-        fs::create_dir_all(&root).unwrap();
-        fs::write(format!("{root}/Sent"), mail::mbox(3, 2)).unwrap();
-        fs::write(format!("{root}/Drafts"), "").unwrap();
-        fs::write(format!("{root}/notes.txt"), "no mail at all\n").unwrap();
-        for path in
-            [root.clone(), format!("{root}/Sent"), format!("{root}/Drafts"), format!("{root}/notes.txt")]
-        {
-            chown(path, Some(user.uid), Some(user.gid)).unwrap();
-        }
+    Ok(())
+}
+
+/// Gives the user everything below a path.
+fn give(user: &User, path: &str) {
+    chown(path, Some(user.uid), Some(user.gid)).unwrap();
+    if Path::new(path).symlink_metadata().unwrap().is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| give(user, entry.unwrap().path().to_str().unwrap()));
+    }
+}
+
+#[test]
+fn folders_that_cannot_be_kept() -> Result<()> {
+    let Some(bench) = bench()? else { return Ok(()) };
+    let root = |user: &User| format!("{}/mail", user.home());
+    let with_folder = |user: &User, path: &str, content: &[u8]| {
+        let path = format!("{}/{path}", root(user));
+        fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        give(user, &root(user));
+    };
+    bench.refuses("dots", DATA, &["2001"], |user| with_folder(user, "lists/sent.2001", &mail::mbox(3, 2)))?;
+    bench.refuses("hollow", DATA, &["empty"], |user| {
+        fs::create_dir_all(format!("{}/empty", root(user))).unwrap();
+        give(user, &root(user));
     })?;
+    bench.refuses("hidden", DATA, &[".saved"], |user| with_folder(user, ".saved", &mail::mbox(3, 2)))?;
+    bench.refuses("linked", DATA, &["link"], |user| {
+        with_folder(user, "Sent", &mail::mbox(3, 2));
+        symlink("Sent", format!("{}/Outbox", root(user))).unwrap();
+    })?;
+    bench.refuses("loop", DATA, &["link"], |user| {
+        with_folder(user, "Sent", &mail::mbox(3, 2));
+        symlink("..", format!("{}/up", root(user))).unwrap();
+    })?;
+    // Somebody is writing to one of them.
+    let held = bench.user("held")?;
+    let writer = bench.machine.inside(|| {
+        with_folder(&held, "Sent", &mail::mbox(3, 2));
+        OpenOptions::new().append(true).open(format!("{}/Sent", root(&held))).unwrap()
+    })?;
+    bench.refuses_as_it_is(&held, TEMPORARY, &[])?;
+    drop(writer);
+    let (code, said) = bench.convert("held")?;
+    assert_eq!(code, 0, "{said}\n{}", bench.agent.log.tail());
     Ok(())
 }
 

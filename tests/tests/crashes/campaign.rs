@@ -36,7 +36,7 @@ fn campaign(name: &str, work: Work, every: usize) -> Result<()> {
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     report.print(name, &places, plan.len());
     report.check();
-    if work == Work::Conversion {
+    if work != Work::Drain {
         // Else the deaths were not around the commit.
         assert!(report.ended(Ended::Mbox) && report.ended(Ended::Maildir), "both ends are seen");
     }
@@ -140,4 +140,9 @@ fn a_death_at_each_change_of_a_conversion() -> Result<()> {
 #[test]
 fn a_death_at_each_change_of_a_drain() -> Result<()> {
     campaign("drain", Work::Drain, 6)
+}
+
+#[test]
+fn a_death_at_each_change_of_a_rollback() -> Result<()> {
+    campaign("rollback", Work::Rollback, 6)
 }

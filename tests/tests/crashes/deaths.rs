@@ -16,6 +16,8 @@ pub enum Work {
     Conversion,
     /// A drain of one message behind the tombstone, likewise.
     Drain,
+    /// The way back, likewise.
+    Rollback,
 }
 
 /// A place of the work, by what it is instead of by its number: threads overtake each other.
@@ -62,7 +64,7 @@ pub type Before = Vec<Vec<String>>;
 /// Brings the mailbox to where the work begins, and saves it; gives back what was logged on the way.
 pub fn prepare(rig: &Rig, work: Work) -> Result<Before> {
     let mut before = Before::new();
-    if work == Work::Drain {
+    if work != Work::Conversion {
         rig.restore()?;
         let agent = rig.start_plain()?;
         let said = rig.convert()?;
@@ -71,7 +73,9 @@ pub fn prepare(rig: &Rig, work: Work) -> Result<Before> {
         }
         rig.wait_settled(&agent, false)?;
         agent.terminate()?;
-        rig.deliver_late()?;
+        if work == Work::Drain {
+            rig.deliver_late()?;
+        }
         before.push(trace::lines(&agent));
     }
     rig.save()?;
@@ -83,12 +87,17 @@ pub fn count(rig: &Rig, work: Work, before: &Before) -> Result<Vec<Place>> {
     rig.restore()?;
     let mut agent = rig.start_traced(&Order::Count)?;
     carry_out(rig, work, &mut agent)?;
-    rig.check_place()?;
+    rig.check_places()?;
     let places = rig.control()?.places()?;
     let traced: Before = before.iter().cloned().chain([trace::lines(&agent)]).collect();
-    trace::check(&traced)
+    check_trace(work, &traced)
         .map_err(|got| LabError::Protocol { asked: "a path of the model, nobody killed".into(), got })?;
     Ok(places)
+}
+
+/// The model has a way back of its own, which is explored and not followed: its steps have other names.
+fn check_trace(work: Work, traced: &Before) -> Result<(), String> {
+    if work == Work::Rollback { Ok(()) } else { trace::check(traced) }
 }
 
 /// Has the agent do its work and end, unless it dies.
@@ -97,6 +106,11 @@ fn carry_out(rig: &Rig, work: Work, agent: &mut Daemon) -> Result<()> {
         Work::Conversion => {
             if agent.is_running() {
                 rig.convert()?;
+            }
+        }
+        Work::Rollback => {
+            if agent.is_running() {
+                rig.roll_back()?;
             }
         }
         // The agent does it by itself: done, or dead, or its worker was and it has tried again.
@@ -121,7 +135,7 @@ pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> R
     }
     // The agent was killed, or ended in good order after its worker's death: nobody is at work now but, for a moment, an
     // orphaned worker. This is the state in which the death left the disk.
-    rig.check_place()?;
+    rig.check_places()?;
     let second = rig.start_plain()?;
     let ended = rig.wait_settled(&second, work == Work::Drain)?;
     check_mail(rig, work, &second)?;
@@ -134,11 +148,20 @@ pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> R
         rig.wait_settled(&second, false)?;
         check_mail(rig, work, &second)?;
     }
+    if work == Work::Rollback {
+        if ended == Ended::Maildir {
+            let said = rig.roll_back()?;
+            if rig.wait_settled(&second, false)? != Ended::Mbox {
+                return Err(LabError::Protocol { asked: "a rollback after the death".into(), got: said });
+            }
+        }
+        check_mail(rig, work, &second)?;
+    }
     second.terminate()?;
     let (dead, second) = (trace::lines(&first), trace::lines(&second));
     let hit = dead.iter().any(|line| line.starts_with("killed"));
     let traced: Before = before.iter().cloned().chain([dead, second]).collect();
-    Ok(Some(Death { hit, ended, off_the_model: trace::check(&traced).err() }))
+    Ok(Some(Death { hit, ended, off_the_model: check_trace(work, &traced).err() }))
 }
 
 fn check_mail(rig: &Rig, work: Work, agent: &Daemon) -> Result<()> {
@@ -148,7 +171,7 @@ fn check_mail(rig: &Rig, work: Work, agent: &Daemon) -> Result<()> {
         Err(LabError::Protocol { asked: "the mail as it was".into(), got })
     };
     match work {
-        Work::Conversion => {
+        Work::Conversion | Work::Rollback => {
             let found = Differences::between(&rig.expected, &after);
             if found.is_empty() { Ok(()) } else { wrong(found.to_string()) }
         }

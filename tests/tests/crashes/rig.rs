@@ -34,6 +34,9 @@ const STATE: [&str; 3] = ["/home", "/var/mail", "/var/lib/mailready"];
 /// The line by which late mail is known.
 pub const LATE: &str = "Message-ID: <late@example.org>";
 
+/// The user's folders below `~/mail`, each with mail of its own; the second one lies in a directory.
+const FOLDERS: [&str; 2] = ["Sent", "lists/dev"];
+
 /// The machine.
 pub struct Rig {
     machine: Machine,
@@ -67,12 +70,14 @@ impl Rig {
         let content = fs::read(program).doing(|| format!("read {program}"))?;
         machine.write(STOP_AT, &content, (0, 0), 0o755)?;
         let user = people::add(&machine, 2)?.swap_remove(1);
+        add_folders(&machine, &user)?;
         // Makes the configuration and the group.
         machine.start_agent(CONFIG)?.kill()?;
         let dovecot = machine.start_dovecot()?;
         save(&machine)?;
         let expected = Dump::take(&machine, &user)?;
         assert_eq!(expected.inbox()?.messages.len(), 6, "the user has mail");
+        assert_eq!(expected.folders.len(), 1 + FOLDERS.len(), "the user has folders");
         restore(&machine)?;
         Ok(Some(Self { machine, user, _dovecot: dovecot, expected }))
     }
@@ -148,6 +153,13 @@ impl Rig {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs `mailready rollback`; an agent that dies meanwhile is no error here.
+    pub fn roll_back(&self) -> Result<String> {
+        let args = ["rollback", "--yes", "--json", &self.user.name];
+        let output = self.machine.output("/usr/bin/mailready", args, b"")?;
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
     /// Appends a message to whatever stands at the spool's path, as a deliverer that knows nothing of mailready.
     pub fn deliver_late(&self) -> Result<()> {
         let message = format!(
@@ -162,20 +174,21 @@ impl Rig {
             .doing(|| format!("append to {spool}"))
     }
 
-    /// What every moment must show: the spool's path leads to a regular file of the user's, of one link, with something in it.
-    pub fn check_place(&self) -> Result<()> {
-        let spool = self.user.spool();
-        let file = self
-            .machine
-            .inside(|| fs::symlink_metadata(&spool))?
-            .doing(|| format!("the spool is absent: {spool}"))?;
+    /// What every moment must show: the paths of spool and folders lead to regular files of the user's, of one link, with something in them.
+    pub fn check_places(&self) -> Result<()> {
+        self.check_place(&self.user.spool())?;
+        FOLDERS.iter().try_for_each(|folder| self.check_place(&folder_path(&self.user, folder)))
+    }
+
+    fn check_place(&self, path: &str) -> Result<()> {
+        let file = self.machine.inside(|| fs::symlink_metadata(path))?.doing(|| format!("absent: {path}"))?;
         if file.is_file() && file.len() > 0 && file.nlink() == 1 && file.uid() == self.user.uid {
             return Ok(());
         }
         Err(LabError::Protocol {
-            asked: "a spool that deliverers accept".into(),
+            asked: "an mbox that deliverers accept".into(),
             got: format!(
-                "file {}, {} bytes, {} links, uid {}",
+                "{path}: file {}, {} bytes, {} links, uid {}",
                 file.is_file(),
                 file.len(),
                 file.nlink(),
@@ -195,16 +208,26 @@ impl Rig {
         )?;
         let marker = self.machine.exists(&format!("{}/Maildir/mailready-marker", self.user.home()))?;
         let maildir = self.machine.exists(&format!("{}/Maildir", self.user.home()))?;
-        let tombstone =
-            self.machine.read(&self.user.spool())?.starts_with(b"This mailbox has become a Maildir");
-        match (marker, maildir, tombstone) {
-            (true, true, true) => Ok(Ended::Maildir),
-            (false, false, false) => Ok(Ended::Mbox),
-            other => Err(LabError::Protocol {
+        let mut tombstones = vec![self.is_tombstone(&self.user.spool())?];
+        for folder in FOLDERS {
+            tombstones.push(self.is_tombstone(&folder_path(&self.user, folder))?);
+        }
+        let (all, none) = (tombstones.iter().all(|each| *each), !tombstones.contains(&true));
+        match (marker, maildir, all, none) {
+            (true, true, true, false) => Ok(Ended::Maildir),
+            (false, false, false, true) => Ok(Ended::Mbox),
+            _ => Err(LabError::Protocol {
                 asked: "a mailbox that is one thing".into(),
-                got: format!("(marker, Maildir, tombstone) = {other:?}\n{}", agent.log.tail()),
+                got: format!(
+                    "marker {marker}, Maildir {maildir}, tombstones {tombstones:?}\n{}",
+                    agent.log.tail()
+                ),
             }),
         }
+    }
+
+    fn is_tombstone(&self, path: &str) -> Result<bool> {
+        Ok(self.machine.read(path)?.starts_with(b"This mailbox has become a Maildir"))
     }
 
     /// Waits until the agent has carried the late mail over and forgotten its entry, or is dead.
@@ -227,19 +250,24 @@ impl Rig {
     }
 
     fn left_over(&self, drained: bool) -> Result<Vec<String>> {
-        let work = format!("{}/.mailready", self.user.home());
+        let home = self.user.home();
+        let work = format!("{home}/.mailready");
         let mut left = Vec::new();
         self.machine.inside(|| {
             let names = |folder: &str| -> Vec<String> {
                 let entries = fs::read_dir(folder).into_iter().flatten().flatten();
                 entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
             };
-            left.extend(
-                names(&work).into_iter().filter(|name| name.starts_with("stage-") || name.ends_with(".tmp")),
-            );
-            left.extend(names("/var/mail").into_iter().filter(|name| name.ends_with(".lock")));
+            left.extend(names(&work).into_iter().filter(|name| {
+                let beginnings = ["stage-", "back-", "rolling-back", "lock-"];
+                beginnings.iter().any(|begin| name.starts_with(begin)) || name.ends_with(".tmp")
+            }));
+            for folder in ["/var/mail".to_owned(), format!("{home}/mail"), format!("{home}/mail/lists")] {
+                left.extend(names(&folder).into_iter().filter(|name| name.ends_with(".lock")));
+            }
             let archive = names("/var/mail/.mailready");
-            left.extend(archive.iter().filter(|name| name.ends_with(".lock")).cloned());
+            let ours = |name: &&String| name.ends_with(".lock") || name.ends_with(".back");
+            left.extend(archive.iter().filter(ours).cloned());
             left.extend(archive.into_iter().filter(|name| drained && !name.ends_with(".0")));
             if drained && !self.is_quiet_here() {
                 left.push("late mail at the spool's place".into());
@@ -254,13 +282,27 @@ impl Rig {
             for record in names("/var/lib/mailready/runs") {
                 let text =
                     fs::read_to_string(format!("/var/lib/mailready/runs/{record}")).unwrap_or_default();
-                if !text.contains("phase = \"converted\"") {
+                if !text.contains("phase = \"converted\"") && !text.contains("phase = \"undone\"") {
                     left.push(format!("record {record}"));
                 }
             }
         })?;
         Ok(left)
     }
+}
+
+fn folder_path(user: &User, folder: &str) -> String {
+    format!("{}/mail/{folder}", user.home())
+}
+
+fn add_folders(machine: &Machine, user: &User) -> Result<()> {
+    let script =
+        format!("install -d -o {0} -g {1} {2}/mail {2}/mail/lists", user.uid, user.gid, user.home(),);
+    machine.run("sh", ["-c", &script])?;
+    for folder in FOLDERS {
+        machine.write(&folder_path(user, folder), &people::mbox(), (user.uid, user.gid), 0o600)?;
+    }
+    Ok(())
 }
 
 fn has_messages(work: &Path, name: &str) -> bool {

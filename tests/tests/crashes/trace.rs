@@ -59,10 +59,12 @@ fn ends_with_a_dead_agent(text: &[String]) -> bool {
     text.iter().rev().find(|line| line.ends_with(" agent")).is_some_and(|line| line == "killed agent")
 }
 
-/// The lines that tell of a step or a death. To the model, reading the stage back is a part of `stage`.
+/// The lines that tell of a step or a death. To the model, which knows one mailbox, reading the stage back is a part of `stage`,
+/// and setting folders aside a part of `sync_commit`.
 pub fn lines(agent: &Daemon) -> Vec<String> {
+    let parts = ["step=verify ", "step=set_aside_folder ", "step=sync_set_aside_folders "];
     let all = agent.log.lines().into_iter().map(|line| line.text);
-    all.filter(|line| !line.starts_with("step=verify "))
+    all.filter(|line| !parts.iter().any(|part| line.starts_with(part)))
         .filter_map(|line| match line.as_str() {
             "killed mailready-agent" => Some("killed agent".into()),
             "killed mailready-worker" => Some("killed worker".into()),
