@@ -3,6 +3,7 @@
 //! What is small is collected and written by one call under its final name. What is not goes to a file of its own as it comes,
 //! and gets its name when its size is known: no message is too large.
 
+use crate::fingerprint::Fingerprint;
 use crate::header::{Fed, HeaderFilter, Hidden};
 use crate::split::{HeaderEnd, Splitter};
 use crate::{Error, Result, dir};
@@ -80,6 +81,7 @@ impl<'d> Reader<'d> {
                 if !overruled {
                     break;
                 }
+                self.filter.says_no_more();
                 continue;
             };
             if content.held.is_empty() {
@@ -119,6 +121,11 @@ impl<'d> Reader<'d> {
             self.spill(&mut content)?;
         }
         Ok(content)
+    }
+
+    /// Who the message is that was read last.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.filter.fingerprint()
     }
 
     /// Moves what is held to the overflow.

@@ -5,7 +5,9 @@
 
 use crate::locks::Locks;
 use crate::verify::{ReadFrom, read_back};
-use crate::{Error, Known, OnProgress, Result, Rules, RunId, Source, Stage, Summary, SyncHow, dir};
+use crate::{
+    Error, Known, Layout, OnProgress, Result, Rules, RunId, Source, Stage, Summary, SyncHow, Tree, dir,
+};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, RenameFlags, open, renameat2};
 use nix::sys::stat::Mode;
@@ -63,35 +65,27 @@ pub fn convert_file(
     let locks = Locks::take(&file, mbox, &run, options.lock_wait)?;
 
     let hidden = Hidden::create(&target.parent, &run)?;
-    let mut stage = Stage::write(
-        file.as_fd(),
-        hidden.folder.as_fd(),
-        &run,
-        &source,
-        &Known::default(),
-        &options.rules,
-        SyncHow::SyncFs,
-        progress,
-    )?;
-    stage.flush()?;
-    let folder = stage.folder().try_clone_to_owned().map_err(Error::io("keep open", "the stage"))?;
+    let mut tree = Tree::create(hidden.folder.as_fd(), &run, Layout::default(), SyncHow::SyncFs)?;
+    tree.write_box(0, file.as_fd(), &source, &Known::default(), &options.rules, progress)?;
+    let summary = tree.get(0).map(Stage::summary).cloned().ok_or(Error::Cancelled)?;
+    let root = tree.folder().try_clone_to_owned().map_err(Error::io("keep open", "the stage"))?;
     // While the disk is busy with all this, it is read back from where the kernel has it: the mbox stays, so what has to be found
     // here are mistakes of ours. That the disk has it is what `syncfs` says.
     let (sealed, compared) = std::thread::scope(|scope| {
-        let sealing = scope.spawn(|| stage.seal());
-        let compared = read_back(folder.as_fd(), ReadFrom::Kernel, &mut |_| ControlFlow::Continue(()));
+        let sealing = scope.spawn(|| tree.seal());
+        let compared = read_back(root.as_fd(), ReadFrom::Kernel, &mut |_| ControlFlow::Continue(()));
         (sealing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), compared)
     });
     compared?;
     sealed?;
-    let name = Stage::name(&run);
+    let name = Tree::name(&run);
     renameat2(&hidden.folder, name.as_str(), &target.parent, target.name, RenameFlags::RENAME_NOREPLACE)
         .map_err(|e| match e {
             Errno::EEXIST => Error::Exists { path: maildir.to_owned() },
             e => Error::io("commit", maildir)(e),
         })?;
     dir::sync(&target.parent, maildir)?;
-    Ok(Converted { summary: stage.summary().clone(), dotlock: locks.has_dotlock() })
+    Ok(Converted { summary, dotlock: locks.has_dotlock() })
 }
 
 /// Where the Maildir is going to be. Nothing may be there, not even an empty folder.

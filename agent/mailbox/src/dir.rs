@@ -29,6 +29,16 @@ pub(crate) fn open(parent: impl AsFd, name: &str) -> Result<OwnedFd> {
         .map_err(Error::io("open folder", name))
 }
 
+/// Opens a folder some levels below another one; the empty path is that one.
+pub(crate) fn open_below(root: impl AsFd, path: &str) -> Result<OwnedFd> {
+    path.split('/').filter(|level| !level.is_empty()).try_fold(open(root, ".")?, open)
+}
+
+/// Opens a file of ours for writing.
+pub(crate) fn open_to_write(dir: impl AsFd, name: &str) -> Result<File> {
+    openat(dir, name, OFlag::O_WRONLY | SAFE, Mode::empty()).map(File::from).map_err(Error::io("open", name))
+}
+
 /// Creates a file (0600) that must not exist, for writing.
 pub(crate) fn create_file(dir: impl AsFd, name: &str) -> Result<File> {
     openat(dir, name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | SAFE, FILE_MODE)
@@ -55,6 +65,14 @@ pub(crate) fn find_file(dir: impl AsFd, name: &str) -> Result<Option<File>> {
 /// Removes a file.
 pub(crate) fn unlink(dir: impl AsFd, name: &str) -> Result<()> {
     unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).map_err(Error::io("remove", name))
+}
+
+/// Removes a file, if it is there.
+pub(crate) fn unlink_if_there(dir: impl AsFd, name: &str) -> Result<()> {
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(Error::io("remove", name)(e)),
+    }
 }
 
 /// Moves a file to a name that must be free. Not there: no error.

@@ -21,37 +21,38 @@ const QUEUE: usize = 64;
 pub(crate) struct Syncer {
     /// `None`: nobody is there to sync.
     queue: Option<SyncSender<File>>,
+    /// For the threads that are still to be started; nobody else may keep it, or a queue whose threads have all ended would take files.
+    files: Option<Arc<Mutex<Receiver<File>>>>,
     threads: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Syncer {
     pub(crate) fn new(how: SyncHow) -> Self {
-        if how == SyncHow::SyncFs {
-            return Syncer { queue: None, threads: Vec::new() };
-        }
         let (queue, files) = sync_channel(QUEUE);
-        let files = Arc::new(Mutex::new(files));
-        let threads = (0..THREADS)
-            .map(|_| {
-                let files = Arc::clone(&files);
-                std::thread::spawn(move || work(&files))
-            })
-            .collect();
-        Syncer { queue: Some(queue), threads }
+        let queue = (how == SyncHow::PerFile).then_some(queue);
+        Syncer { queue, files: Some(Arc::new(Mutex::new(files))), threads: Vec::new() }
     }
 
-    /// A message file is complete.
-    pub(crate) fn take(&mut self, file: File) -> Result<()> {
-        match &self.queue {
+    /// A file or folder is complete.
+    pub(crate) fn take(&mut self, file: impl Into<File>) -> Result<()> {
+        let Some(queue) = &self.queue else { return Ok(()) };
+        // Most mailboxes of a tree have few files, and need few threads.
+        if let Some(files) = self.files.take() {
+            if self.threads.len() + 1 < THREADS {
+                self.files = Some(Arc::clone(&files));
+            }
+            self.threads.push(std::thread::spawn(move || work(&files)));
+        }
+        match queue.send(file.into()) {
+            Ok(()) => Ok(()),
             // All threads have ended, each with an error.
-            Some(queue) if queue.send(file).is_err() => self.close(),
-            _ => Ok(()),
+            Err(_) => self.close(),
         }
     }
 
     /// Waits until all files taken are durable, but for their names in folders.
     pub(crate) fn close(&mut self) -> Result<()> {
-        self.queue = None;
+        (self.queue, self.files) = (None, None);
         self.threads.drain(..).try_for_each(|thread| match thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),

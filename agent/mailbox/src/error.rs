@@ -1,6 +1,7 @@
 //! What can go wrong, each with the path and, where there is one, the offset. The wording for people is in `Display` alone.
 
 use crate::back::NotForMbox;
+use crate::layout::Unkeepable;
 use crate::rules::Server;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -104,12 +105,27 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockReason {
-    /// A Maildir has letters for 26 keywords; Dovecot keeps more of them in its index only.
-    #[error("{0} keywords are in use and a Maildir can hold 26; remove some in a mail client")]
+    /// A Maildir has letters for 26 keywords; more of them are in Dovecot's index only, and there is none to carry over.
+    #[error(
+        "it has {0} keywords, and without an index of Dovecot's a Maildir can hold 26; open it once with Dovecot, or remove some"
+    )]
     TooManyKeywords(usize),
     /// No UIDs are left below 2^32 - 1.
     #[error("the UIDs are used up; have the server give the mailbox a new UIDVALIDITY")]
     UidsUsedUp,
+    /// The layout cannot keep the folder's name.
+    #[error("the folder `{}`: {why}", name.escape_debug())]
+    Name {
+        /// The folder.
+        name: String,
+        /// Why not.
+        why: Unkeepable,
+    },
+    /// A folder of folders without any mailbox below it.
+    #[error(
+        "it holds no mailbox, and Maildir++ cannot keep an empty folder; remove it or set layout = \"fs\""
+    )]
+    EmptyLevel,
 }
 
 impl Error {

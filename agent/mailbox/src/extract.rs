@@ -31,11 +31,22 @@ pub enum Begin<'a> {
     /// Decide by the file's content: behind a tombstone of ours, behind the bytes that the marker's source holds, or, in a file
     /// that reappeared, whichever messages the receipt does not know.
     ByContent {
-        /// The committed Maildir, with marker and receipt.
+        /// The committed Maildir, with the marker.
         maildir: BorrowedFd<'a>,
-        /// Which source of its marker (`INBOX`).
+        /// The folder of the mailbox in it, with the receipt.
+        folder: BorrowedFd<'a>,
+        /// Which source of the marker: `INBOX`, or the folder's name.
         source: &'a str,
     },
+}
+
+/// Which file: entry `number` of the source at `position` (`RUNID.N` for the inbox, `aside-RUNID/POSITION.N` for a folder).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiveEntry {
+    /// Position of the source in the marker; 0 is INBOX.
+    pub position: usize,
+    /// N.
+    pub number: u64,
 }
 
 /// A flag difference that a reader wrote back into a file that reappeared.
@@ -65,7 +76,7 @@ pub struct Extracted {
 /// Splits the new mail of `source` (read by `pread`, up to `to`) into message files in `drain` (a folder of its own, empty), each
 /// synced, and syncs the folder. The names are those they will have in `new/`, flags of a Status header behind them.
 ///
-/// `entry` is N of `RUNID.N`; with the run it makes the names unique. `path` is for error messages only.
+/// With the run, `entry` makes the names unique. `path` is for error messages only.
 #[expect(clippy::too_many_arguments, reason = "it is what the drain knows, and nothing to mix up in it")]
 pub fn extract(
     source: BorrowedFd<'_>,
@@ -74,7 +85,7 @@ pub fn extract(
     to: u64,
     drain: BorrowedFd<'_>,
     run: &RunId,
-    entry: u64,
+    entry: ArchiveEntry,
     rules: &Rules,
 ) -> Result<Extracted> {
     rules.check()?;
@@ -86,7 +97,7 @@ pub fn extract(
     let mut job = Job { source, path, run, entry, drain, rules, to, syncer, messages: 0, merges: Vec::new() };
     let from = match begin {
         Begin::At(from) => job.all_from(from)?,
-        Begin::ByContent { maildir, source } => job.by_content(maildir, source)?,
+        Begin::ByContent { maildir, folder, source } => job.by_content(maildir, folder, source)?,
     };
     job.syncer.close()?;
     dir::sync(drain, "the drain folder")?;
@@ -97,7 +108,7 @@ struct Job<'a> {
     source: BorrowedFd<'a>,
     path: &'a Path,
     run: &'a RunId,
-    entry: u64,
+    entry: ArchiveEntry,
     drain: BorrowedFd<'a>,
     rules: &'a Rules,
     to: u64,
@@ -107,7 +118,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn by_content(&mut self, maildir: BorrowedFd<'_>, source: &str) -> Result<u64> {
+    fn by_content(&mut self, maildir: BorrowedFd<'_>, folder: BorrowedFd<'_>, source: &str) -> Result<u64> {
         let window = self.window(0);
         let mut head = [0; TOMBSTONE_LEN as usize];
         if tombstone::recognise(window.peek(0, &mut head)?).is_some() {
@@ -121,7 +132,7 @@ impl Job<'_> {
         {
             return self.all_from(known.length);
         }
-        KnownMail::in_parts(maildir, source, |known| self.unknown_mail(known))?;
+        KnownMail::in_parts(folder, source, |known| self.unknown_mail(known))?;
         Ok(0)
     }
 
@@ -169,7 +180,7 @@ impl Job<'_> {
         let mut split = Splitter::new(Window::new(file, path, from, to));
         let mut reader = Reader::new(self.drain);
         let arrived = i64::try_from(now()).unwrap_or(i64::MAX);
-        let namer = Namer::new(self.run, Some(self.entry), now());
+        let namer = Namer::of_entry(self.run, self.entry, now());
         // Keywords and UIDs of new mail are what whoever sent it says: they do not count.
         let mut mailbox = Folder::new(&Known::default());
         let mut meta = Meta::default();

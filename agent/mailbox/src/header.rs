@@ -8,6 +8,8 @@
 //! The header comes in pieces of any size, and may be as large as the mailbox (there are "mboxes" without one empty line):
 //! lines are looked at where they lie, and only one that is cut by the end of a piece is copied.
 
+use crate::fingerprint::{Counted, Fingerprint, Gather};
+
 /// One of the seven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hidden {
@@ -32,8 +34,6 @@ const HIDDEN: [(&[u8], Hidden); 7] = [
 
 impl Hidden {
     fn named(name: &[u8]) -> Option<Self> {
-        // Dovecot compares C strings: a NUL ends the name.
-        let name = name.split(|b| *b == 0).next().unwrap_or(name);
         HIDDEN.iter().find(|(hidden, _)| hidden.eq_ignore_ascii_case(name)).map(|(_, which)| *which)
     }
 }
@@ -67,6 +67,11 @@ pub(crate) struct HeaderFilter {
     hidden: Option<Hidden>,
     /// Its value so far.
     value: Vec<u8>,
+    /// The header under way counts for the fingerprint.
+    counted: Option<Counted>,
+    /// Where its value begins in the next piece of it.
+    value_from: usize,
+    gather: Gather,
 }
 
 impl HeaderFilter {
@@ -77,6 +82,9 @@ impl HeaderFilter {
         self.long_line = false;
         self.begun = false;
         self.hidden = None;
+        self.counted = None;
+        self.value_from = 0;
+        self.gather.reset();
     }
 
     /// Takes the next bytes; what clients see of them is appended to `out`, and `tell` hears each hidden header once it is complete.
@@ -117,6 +125,28 @@ impl HeaderFilter {
         if !matches!(self.cut.first(), Some(b' ' | b'\t')) {
             self.header_complete(tell);
         }
+    }
+
+    /// The message could have ended here, in its header: for what the header says it did, whatever follows.
+    pub(crate) fn says_no_more(&mut self) {
+        let line = self.cut.strip_suffix(b"\r").unwrap_or(&self.cut);
+        let goes_on = self.begun && matches!(line.first(), Some(b' ' | b'\t'));
+        if self.long_line || goes_on {
+            if let Some(counted) = self.counted {
+                self.gather.value(counted, line);
+            }
+        } else if let Some((name, value_from)) = name_of(line) {
+            self.gather.begin(name);
+            if let Some(counted) = Counted::named(name) {
+                self.gather.value(counted, &line[value_from..]);
+            }
+        }
+        self.gather.close();
+    }
+
+    /// What the header says about who the message is.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.gather.finish()
     }
 
     /// The message ended within its header: what is left of it.
@@ -185,17 +215,20 @@ impl HeaderFilter {
         }
         self.header_complete(tell);
         self.begun = true;
-        // Names are short, lines may not be.
-        let colon = memchr::memchr(b':', &text[..text.len().min(2 * NAME_MAX)]);
-        self.hidden = colon.and_then(|colon| {
-            let blanks = text[..colon].iter().rev().take_while(|b| matches!(b, b' ' | b'\t')).count();
-            let name = &text[..colon - blanks];
-            if name.len() > NAME_MAX { None } else { Hidden::named(name) }
-        });
         self.value.clear();
+        self.hidden = None;
+        let Some((name, value_from)) = name_of(text) else { return };
+        self.hidden = Hidden::named(name);
+        self.counted = Counted::named(name);
+        self.value_from = value_from;
+        self.gather.begin(name);
     }
 
     fn pass_on(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        let value_from = std::mem::take(&mut self.value_from);
+        if let Some(counted) = self.counted {
+            self.gather.value(counted, text.get(value_from..).unwrap_or_default());
+        }
         match self.hidden {
             None => out.extend_from_slice(text),
             Some(_) => self.add_value(text),
@@ -209,6 +242,9 @@ impl HeaderFilter {
 
     /// Tells of the hidden header under way, whose value is now complete.
     fn header_complete(&mut self, tell: &mut dyn FnMut(Hidden, &[u8])) {
+        if let Some(counted) = self.counted.take() {
+            self.gather.complete(counted);
+        }
         if let Some(which) = self.hidden.take() {
             let value = self
                 .value
@@ -221,6 +257,25 @@ impl HeaderFilter {
             tell(which, value);
         }
     }
+}
+
+/// The name of the header that begins with this line, and where its value begins.
+fn name_of(line: &[u8]) -> Option<(&[u8], usize)> {
+    // Names are short, lines may not be.
+    let colon = memchr::memchr(b':', &line[..line.len().min(2 * NAME_MAX)])?;
+    let blanks = line[..colon].iter().rev().take_while(|b| is_blank(**b)).count();
+    let name = &line[..colon - blanks];
+    if name.len() > NAME_MAX {
+        return None;
+    }
+    // One blank behind the colon is not part of the value, further ones are.
+    let value = colon + 1 + usize::from(line.get(colon + 1).is_some_and(|b| is_blank(*b)));
+    // Dovecot compares C strings: a NUL ends the name.
+    Some((name.split(|b| *b == 0).next().unwrap_or(name), value))
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 #[cfg(test)]

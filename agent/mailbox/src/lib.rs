@@ -9,7 +9,10 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`stage`] | one streaming pass from an mbox to a complete Maildir in a private folder; the rest; the seal |
+//! | [`tree`] | all mailboxes of a user as one Maildir under construction; the seal |
+//! | [`stage`] | one of them: one streaming pass over its mbox; the rest |
+//! | [`layout`] | where a mailbox lies in the tree, and which names can be kept |
+//! | [`index`] | Dovecot's index, carried over |
 //! | [`verify`] | the stage read back from disk and compared with its receipt |
 //! | [`extract`] | new mail behind a tombstone or a converted length, as message files |
 //! | [`back`] | the way back: a Maildir's mailbox read, written as an mbox, read back and compared |
@@ -28,18 +31,23 @@ mod dir;
 mod durable;
 pub mod error;
 pub mod extract;
+mod fingerprint;
 mod from_line;
 mod header;
 mod hex;
-mod index_log;
+pub mod index;
+mod keywords;
 mod known_mail;
+pub mod layout;
 mod line_file;
 mod locks;
 pub mod marker;
 mod meta;
+mod mutf7;
 mod names;
 mod output;
 mod percent;
+mod reading;
 pub mod receipt;
 pub mod rules;
 pub mod run_id;
@@ -47,14 +55,19 @@ mod split;
 pub mod stage;
 pub mod subscriptions;
 pub mod tombstone;
+pub mod tree;
+mod uidl;
 mod uidlist;
 pub mod verify;
 mod window;
 
 pub use error::{Error, Result};
+pub use layout::Layout;
 pub use rules::{Known, Rules, Server, Zone};
 pub use run_id::RunId;
-pub use stage::{Source, Stage, Summary, SyncHow};
+pub use stage::{Source, Stage, Summary, SyncHow, is_mbox};
+pub use tree::Tree;
+pub use uidl::Uidl;
 
 use std::ops::ControlFlow;
 

@@ -21,12 +21,13 @@ pub(crate) struct LineFile {
 impl LineFile {
     /// A new, empty file.
     pub(crate) fn create(folder: BorrowedFd<'_>, name: &'static str) -> Result<Self> {
-        Ok(LineFile {
-            file: dir::create_file(folder, name)?,
-            name,
-            written: 0,
-            pending: String::with_capacity(GATHER + 1024),
-        })
+        Ok(LineFile { file: dir::create_file(folder, name)?, name, written: 0, pending: String::new() })
+    }
+
+    /// A file that is there already, whose last line ends at `written`.
+    pub(crate) fn open(folder: BorrowedFd<'_>, name: &'static str, written: u64) -> Result<Self> {
+        let file = dir::open_to_write(folder, name)?;
+        Ok(LineFile { file, name, written, pending: String::new() })
     }
 
     /// Bytes so far.
@@ -70,9 +71,9 @@ impl LineFile {
         Ok(())
     }
 
-    /// Makes it durable.
-    pub(crate) fn sync(&mut self) -> Result<()> {
+    /// The file, with everything in the kernel.
+    pub(crate) fn close(mut self) -> Result<File> {
         self.flush()?;
-        dir::sync(&self.file, self.name)
+        Ok(self.file)
     }
 }

@@ -1,9 +1,10 @@
-//! Names of message files: `SECONDS.MmicrosQsequenceRrandom[Eentry].mailready,S=size,W=virtual size`, and `:2,flags` behind it.
+//! Names of message files: `SECONDS.MmicrosQsequenceRrandom[Bpass|Eentry].mailready,S=size,W=virtual size`, and `:2,flags` behind it.
 //!
 //! Unique over all runs by the run's random half. In the order of the mbox by seconds and micros, because a server that loses its
 //! uidlist gives UIDs in the order of exactly those (formats.md 3.4). `S=` and `W=` are exact: a wrong one disconnects clients.
 
 use crate::RunId;
+use crate::extract::ArchiveEntry;
 use std::fmt::Write;
 
 /// Names for one pass over a mailbox.
@@ -14,10 +15,17 @@ pub(crate) struct Namer {
 }
 
 impl Namer {
-    /// `seconds` is the present time; `entry` is set for mail out of an archive entry.
-    pub(crate) fn new(run: &RunId, entry: Option<u64>, seconds: u64) -> Self {
-        let entry = entry.map_or(String::new(), |n| format!("E{n}"));
-        Namer { seconds, tail: format!("R{}{entry}.mailready", run.random()) }
+    /// `seconds` is the present time, `pass` the number of this pass in the run: no two may give the same names.
+    pub(crate) fn new(run: &RunId, pass: u64, seconds: u64) -> Self {
+        let pass = if pass == 0 { String::new() } else { format!("B{pass}") };
+        Namer { seconds, tail: format!("R{}{pass}.mailready", run.random()) }
+    }
+
+    /// For mail out of an archive entry.
+    pub(crate) fn of_entry(run: &RunId, entry: ArchiveEntry, seconds: u64) -> Self {
+        let ArchiveEntry { position, number } = entry;
+        let of = if position == 0 { String::new() } else { format!("{position}-") };
+        Namer { seconds, tail: format!("R{}E{of}{number}.mailready", run.random()) }
     }
 
     /// Writes the name of message number `sequence` into `name`, without flags.

@@ -1,12 +1,11 @@
 //! Whose rules hold: the server that presents the mbox today, its time zone, and what it knows besides the file.
 
-use crate::{Error, Result};
+use crate::{Error, Result, Uidl};
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
 use std::io;
-use std::num::NonZeroU64;
 
 /// The server that presents the mbox today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,6 +60,13 @@ impl Zone {
                 source: io::Error::new(io::ErrorKind::NotFound, e.to_string()),
             }
         })
+    }
+}
+
+impl Zone {
+    /// Seconds east of UTC at a moment.
+    pub(crate) fn offset_at(&self, unix: i64) -> Option<i64> {
+        Some(i64::from(self.0.to_offset(Timestamp::from_second(unix).ok()?).seconds()))
     }
 }
 
@@ -141,8 +147,12 @@ pub struct Known {
     /// Messages in front of the first that is \Recent. Without it: those without `O` in their Status are. (Dovecot writes no `O` for what a session has
     /// seen; which messages are \Recent is in its index alone.)
     pub not_recent: Option<u64>,
-    /// HIGHESTMODSEQ that clients have been shown; that of the Maildir is going to be higher. Without it, Dovecot counts from 1.
-    pub highest_modseq: Option<NonZeroU64>,
+    /// There is an index that is going to be carried over ([`Tree::carry_index`](crate::Tree::carry_index)): keywords beyond 26 are kept by it.
+    pub index: bool,
+    /// The GUID of the mailbox. Without it, a new one.
+    pub mailbox_guid: Option<[u8; 16]>,
+    /// How POP3 clients know the messages, where that would not follow from the server's settings any more. For INBOX only.
+    pub uidl: Option<Uidl>,
 }
 
 #[cfg(test)]

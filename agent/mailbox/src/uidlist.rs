@@ -1,16 +1,9 @@
-//! `dovecot-uidlist` (version 3) and `dovecot-keywords` (formats.md 3.4 and 3.5).
+//! `dovecot-uidlist` (version 3) (formats.md 3.4).
 
-use crate::error::BlockReason;
-use crate::{Error, Result, dir};
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Write as _;
-use std::os::fd::BorrowedFd;
 
-/// The uidlist's name.
+/// Its name.
 pub(crate) const NAME: &str = "dovecot-uidlist";
-/// The list of keywords' name.
-pub(crate) const KEYWORDS: &str = "dovecot-keywords";
 
 /// First line.
 pub(crate) fn head(uid_validity: u32, uid_next: u32, guid: &[u8; 16]) -> String {
@@ -18,95 +11,68 @@ pub(crate) fn head(uid_validity: u32, uid_next: u32, guid: &[u8; 16]) -> String 
     format!("3 V{uid_validity} N{uid_next} G{guid:032x}\n")
 }
 
+/// By what else than its UID a message is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Ids {
+    /// Its GUID; without one, the file's name is it.
+    pub(crate) guid: Option<[u8; 16]>,
+    /// What POP3 clients know it by, where that does not follow from the server's settings.
+    pub(crate) uidl: Option<String>,
+}
+
 /// Appends a message's line; `file` is the name without `:2,`.
-pub(crate) fn line(text: &mut String, uid: u32, file: &str) {
+pub(crate) fn line(text: &mut String, uid: u32, ids: &Ids, file: &str) {
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{uid} :{file}");
+    let _ = write!(text, "{uid} ");
+    if let Some(guid) = &ids.guid {
+        let _ = write!(text, "G{:032x} ", u128::from_be_bytes(*guid));
+    }
+    if let Some(uidl) = &ids.uidl {
+        let _ = write!(text, "P{uidl} ");
+    }
+    let _ = writeln!(text, ":{file}");
 }
 
 /// UID and base name of a line; `None` if it is none.
 pub(crate) fn parse(line: &str) -> Option<(u32, &str)> {
-    let (head, file) = line.split_once(':')?;
-    Some((head.split(' ').next()?.parse().ok()?, file))
+    // A field has no space, and the name stands behind the first field that begins with a colon.
+    let (fields, file) = line.split_once(" :")?;
+    Some((fields.split(' ').next()?.parse().ok()?, file))
 }
 
-/// Which letter stands for which keyword. There are 26; beyond that only keywords that a message has get one.
-#[derive(Debug, Default)]
-pub(crate) struct Letters {
-    /// Places in the folder's list, in the order of their letters.
-    used: Vec<u16>,
-    /// The list on disk.
-    file: Option<File>,
+/// The GUID that a line gives its message.
+pub(crate) fn guid(line: &str) -> Option<[u8; 16]> {
+    let (fields, _) = line.split_once(" :")?;
+    let guid = fields.split(' ').skip(1).find_map(|field| field.strip_prefix('G'))?;
+    u128::from_str_radix(guid, 16).ok().map(u128::to_be_bytes)
 }
 
-const LETTERS: usize = 26;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Letters {
-    /// Appends the letters of a message's keywords, in order.
-    pub(crate) fn append(
-        &mut self,
-        flags: &mut String,
-        of: &[u16],
-        all: &[String],
-    ) -> Result<(), BlockReason> {
-        if of.is_empty() {
-            return Ok(());
-        }
-        self.prepare(all);
-        let mut letters = Vec::with_capacity(of.len());
-        for place in of {
-            let index = match self.used.iter().position(|p| p == place) {
-                Some(index) => index,
-                None => {
-                    self.used.push(*place);
-                    self.used.len() - 1
-                }
-            };
-            if index >= LETTERS {
-                return Err(BlockReason::TooManyKeywords(self.used.len()));
-            }
-            letters.push(char::from(b'a' + index as u8));
-        }
-        letters.sort_unstable();
-        flags.extend(letters);
-        Ok(())
-    }
-
-    /// If there is a letter for each keyword, each has one, used or not: then clients are offered the same list as before.
-    fn prepare(&mut self, all: &[String]) {
-        if self.used.is_empty() && all.len() <= LETTERS {
-            self.used = (0..).take(all.len()).collect();
+    #[test]
+    fn lines_are_read_as_they_were_written() {
+        for (ids, expected) in [
+            (Ids::default(), "7 :1.M2.x,S=3\n"),
+            (Ids { guid: Some([0xab; 16]), uidl: None }, "7 Gabababababababababababababababab :1.M2.x,S=3\n"),
+            (
+                Ids { guid: Some([0; 16]), uidl: Some("a:b".into()) },
+                "7 G00000000000000000000000000000000 Pa:b :1.M2.x,S=3\n",
+            ),
+        ] {
+            let mut text = String::new();
+            line(&mut text, 7, &ids, "1.M2.x,S=3");
+            assert_eq!(text, expected);
+            let line = text.trim_end();
+            assert_eq!((parse(line), guid(line)), (Some((7, "1.M2.x,S=3")), ids.guid));
         }
     }
 
-    /// No message has a keyword any more.
-    pub(crate) fn forget(&mut self) {
-        self.used.clear();
-    }
-
-    /// Writes the list, anew if need be. Not synced.
-    pub(crate) fn write(&mut self, folder: BorrowedFd<'_>, all: &[String]) -> Result<()> {
-        self.prepare(all);
-        if self.file.take().is_some() {
-            dir::unlink(folder, KEYWORDS)?;
+    #[test]
+    fn what_is_no_line_is_none() {
+        for line in ["", "x :f", "7", "7:f", "4294967296 :f"] {
+            assert_eq!(parse(line), None, "{line}");
         }
-        if self.used.is_empty() {
-            return Ok(());
-        }
-        let text: String = self
-            .used
-            .iter()
-            .enumerate()
-            .filter_map(|(letter, place)| Some(format!("{letter} {}\n", all.get(usize::from(*place))?)))
-            .collect();
-        let mut file = dir::create_file(folder, KEYWORDS)?;
-        file.write_all(text.as_bytes()).map_err(Error::io("write", KEYWORDS))?;
-        self.file = Some(file);
-        Ok(())
-    }
-
-    /// Makes the list durable.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.file.as_ref().map_or(Ok(()), |file| dir::sync(file, KEYWORDS))
     }
 }

@@ -5,6 +5,8 @@
 //!
 //! A few threads read: the files are small, the disk is what they wait for, and it answers many questions at once.
 
+use crate::layout::Layout;
+use crate::marker::Marker;
 use crate::receipt::{Entry, Reader};
 use crate::stage::file_name;
 use crate::{Error, OnProgress, Progress, Result, dir, uidlist};
@@ -25,7 +27,7 @@ const BATCH: usize = 32;
 const BUFFER: usize = 256 << 10;
 
 /// What was read back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Verified {
     /// Messages compared.
     pub messages: u64,
@@ -33,10 +35,36 @@ pub struct Verified {
     pub bytes: u64,
 }
 
-/// Reads every message file of the Maildir again and compares it with receipt and uidlist, which have to agree line by line. The
+impl Verified {
+    /// How far it is, with this before it.
+    pub(crate) fn with(self, now: Progress) -> Progress {
+        Progress { messages: self.messages + now.messages, bytes: self.bytes + now.bytes, total: now.total }
+    }
+}
+
+impl std::ops::AddAssign for Verified {
+    fn add_assign(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.bytes += more.bytes;
+    }
+}
+
+/// [`verify`] for every mailbox that the marker in the root of a Maildir names. No marker is [`Error::Damaged`].
+pub fn verify_tree(root: BorrowedFd<'_>, layout: Layout, progress: OnProgress<'_>) -> Result<Verified> {
+    let marker =
+        Marker::read(root)?.ok_or_else(|| damaged(crate::marker::NAME, 0, "there is no marker".into()))?;
+    let mut all = Verified::default();
+    for source in &marker.sources {
+        let folder = layout.open(root, &source.name)?;
+        all += verify(folder.as_fd(), &mut |now| progress(all.with(now)))?;
+    }
+    Ok(all)
+}
+
+/// Reads every message file of one mailbox again and compares it with receipt and uidlist, which have to agree line by line. The
 /// first difference found is [`Error::Damaged`].
 ///
-/// For a Maildir that nobody has used yet: a reader moves files and renames them.
+/// For a mailbox that nobody has used yet: a reader moves files and renames them.
 pub fn verify(maildir: BorrowedFd<'_>, progress: OnProgress<'_>) -> Result<Verified> {
     read_back(maildir, ReadFrom::Disk, progress)
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use mailready_mailbox::extract::{Begin, Extracted, FlagMerge, extract};
+use mailready_mailbox::extract::{ArchiveEntry, Begin, Extracted, FlagMerge, extract};
 use mailready_mailbox::tombstone::{self, TOMBSTONE_LEN};
 use mailready_mailbox::{Error, RunId};
 use proptest::prelude::*;
@@ -12,6 +12,8 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use support::{FROM, Place, files, mail};
+
+const ENTRY: ArchiveEntry = ArchiveEntry { position: 0, number: 3 };
 
 struct Drain {
     place: Place,
@@ -35,7 +37,8 @@ impl Drain {
         let drain = File::open(&folder).unwrap();
         let path = self.place.mbox_path();
         let done =
-            extract(file.as_fd(), &path, begin, to, drain.as_fd(), &self.run, 3, &support::rules()).unwrap();
+            extract(file.as_fd(), &path, begin, to, drain.as_fd(), &self.run, ENTRY, &support::rules())
+                .unwrap();
         let (bytes, names) = files(&folder);
         assert_eq!(done.messages, bytes.len() as u64);
         assert_eq!(done.to, to);
@@ -54,7 +57,8 @@ fn committed(mbox: &[u8]) -> (Place, PathBuf) {
 fn by_content(maildir: &Path, file: &[u8]) -> (Extracted, Vec<Vec<u8>>) {
     let handle = File::open(maildir).unwrap();
     let drain = Drain::new(file);
-    let (done, bytes, _) = drain.extract(Begin::ByContent { maildir: handle.as_fd(), source: "INBOX" });
+    let (done, bytes, _) =
+        drain.extract(Begin::ByContent { maildir: handle.as_fd(), folder: handle.as_fd(), source: "INBOX" });
     (done, bytes)
 }
 
@@ -150,8 +154,16 @@ fn an_end_beyond_the_file_is_an_error() {
     std::fs::create_dir(drain.folder()).unwrap();
     let (file, folder) = (drain.place.mbox(), File::open(drain.folder()).unwrap());
     let path = drain.place.mbox_path();
-    let error =
-        extract(file.as_fd(), &path, Begin::At(0), 1000, folder.as_fd(), &drain.run, 0, &support::rules());
+    let error = extract(
+        file.as_fd(),
+        &path,
+        Begin::At(0),
+        1000,
+        folder.as_fd(),
+        &drain.run,
+        ENTRY,
+        &support::rules(),
+    );
     assert!(matches!(error, Err(Error::Changed { .. })));
 }
 

@@ -28,7 +28,7 @@ fn a_good_stage_is_good() {
     let (mut stage, path) = place.stage().unwrap();
     let marker = stage.seal().unwrap();
     assert_eq!(check(&path).unwrap(), 2);
-    assert_eq!(Marker::read(stage.folder()).unwrap(), Some(marker));
+    assert_eq!(Marker::read(stage.0.folder()).unwrap(), Some(marker));
 }
 
 /// A kind of damage.

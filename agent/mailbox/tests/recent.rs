@@ -40,9 +40,12 @@ fn a_stage_follows_the_server_and_takes_more_mail_after_that() {
     assert_eq!(new_and_cur(&path), (0, 5));
     stage.seal().unwrap();
     assert_eq!(
-        mailready_mailbox::verify::verify(stage.folder(), &mut |_| ControlFlow::Continue(()))
-            .unwrap()
-            .messages,
+        mailready_mailbox::verify::verify(
+            stage.folder().unwrap().as_fd(),
+            &mut |_| ControlFlow::Continue(())
+        )
+        .unwrap()
+        .messages,
         5
     );
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use mailready_mailbox::{Error, RunId, Stage, SyncHow};
+use mailready_mailbox::{Error, Layout, RunId, SyncHow, Tree};
 use proptest::prelude::*;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
@@ -27,7 +27,8 @@ fn in_steps(mbox: &[u8], ends: &[usize]) -> Result<(), TestCaseError> {
     }
     prop_assert!(stage.prefix_holds(place.mbox().as_fd(), &mut |_| ControlFlow::Continue(())).unwrap());
     let source = stage.seal().unwrap().sources[0].clone();
-    mailready_mailbox::verify::verify(stage.folder(), &mut |_| ControlFlow::Continue(())).unwrap();
+    mailready_mailbox::verify::verify(stage.folder().unwrap().as_fd(), &mut |_| ControlFlow::Continue(()))
+        .unwrap();
     prop_assert_eq!(mail(&path), whole.0);
     prop_assert_eq!((source.hash, source.messages, source.uid_validity, source.uid_next), {
         let s = &whole.1;
@@ -95,23 +96,20 @@ fn the_rest_costs_the_rest_and_not_the_mailbox() {
 }
 
 #[test]
-fn a_stop_leaves_no_stage_behind() {
+fn a_stop_leaves_no_mailbox_behind() {
     let place = Place::new(format!("{FROM}A: 1\n\nx\n\n{FROM}B: 2\n\ny\n").as_bytes());
     let run = RunId::generate().unwrap();
-    let error = Stage::write(
-        place.mbox().as_fd(),
-        place.work().as_fd(),
-        &run,
-        &place.source(),
-        &mailready_mailbox::Known::default(),
-        &support::rules(),
-        SyncHow::PerFile,
-        &mut |_| ControlFlow::Break(()),
-    )
-    .unwrap_err();
+    let mut tree = Tree::create(place.work().as_fd(), &run, Layout::default(), SyncHow::PerFile).unwrap();
+    let (mbox, known) = (place.mbox(), mailready_mailbox::Known::default());
+    let error = tree
+        .write_box(0, mbox.as_fd(), &place.source(), &known, &support::rules(), &mut |_| {
+            ControlFlow::Break(())
+        })
+        .unwrap_err();
     assert!(matches!(error, Error::Cancelled));
-    assert_eq!(std::fs::read_dir(place.work_path()).unwrap().count(), 0);
-    Stage::remove(place.work().as_fd(), &run).unwrap();
+    let left = std::fs::read_dir(place.work_path().join(Tree::name(&run))).unwrap().count();
+    assert_eq!((left, tree.boxes().count()), (0, 0));
+    Tree::remove(place.work().as_fd(), &run).unwrap();
 }
 
 #[test]
@@ -121,7 +119,7 @@ fn two_stages_of_one_run_are_refused_and_the_first_one_stays() {
     let first = place.stage_as(&run, SyncHow::PerFile).unwrap();
     assert!(matches!(place.stage_as(&run, SyncHow::PerFile), Err(Error::Exists { .. })));
     assert_eq!(first.summary().messages, 1);
-    assert!(place.work_path().join(Stage::name(&run)).join("dovecot-uidlist").exists());
+    assert!(place.work_path().join(Tree::name(&run)).join("dovecot-uidlist").exists());
 }
 
 proptest! {

@@ -5,10 +5,14 @@
 
 pub mod naive;
 
+use mailready_mailbox::marker::Marker;
 use mailready_mailbox::receipt::{Entry, Reader};
-use mailready_mailbox::{Known, Result, Rules, RunId, Server, Source, Stage, SyncHow, Zone};
+use mailready_mailbox::{
+    Known, Layout, Progress, Result, Rules, RunId, Server, Source, Stage, SyncHow, Tree, Zone,
+};
 use std::fs::File;
 use std::ops::ControlFlow;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +33,34 @@ pub struct Mail {
     pub in_cur: bool,
     pub date: i64,
     pub bytes: Vec<u8>,
+}
+
+/// A progress callback that never stops anything.
+pub fn go_on(_: Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// A tree of INBOX alone.
+#[derive(Debug)]
+pub struct OneBox(pub Tree);
+
+impl OneBox {
+    pub fn seal(&mut self) -> Result<Marker> {
+        self.0.seal()
+    }
+}
+
+impl Deref for OneBox {
+    type Target = Stage;
+    fn deref(&self) -> &Stage {
+        self.0.get(0).unwrap()
+    }
+}
+
+impl DerefMut for OneBox {
+    fn deref_mut(&mut self) -> &mut Stage {
+        self.0.get_mut(0).unwrap()
+    }
 }
 
 /// A mailbox in a scratch folder, with a work folder beside it.
@@ -68,25 +100,20 @@ impl Place {
         Source { name: "INBOX".into(), path: self.mbox_path() }
     }
 
-    pub fn stage_as(&self, run: &RunId, sync: SyncHow) -> Result<Stage> {
-        Stage::write(
-            self.mbox().as_fd(),
-            self.work().as_fd(),
-            run,
-            &self.source(),
-            &Known { uid_validity: Some(7), ..Known::default() },
-            &rules(),
-            sync,
-            &mut |_| ControlFlow::Continue(()),
-        )
+    pub fn stage_as(&self, run: &RunId, sync: SyncHow) -> Result<OneBox> {
+        let mut tree = Tree::create(self.work().as_fd(), run, Layout::default(), sync)?;
+        let known = Known { uid_validity: Some(7), ..Known::default() };
+        let mbox = self.mbox();
+        tree.write_box(0, mbox.as_fd(), &self.source(), &known, &rules(), &mut go_on)?;
+        Ok(OneBox(tree))
     }
 
     /// A stage, sealed or not, and the folder it is in.
-    pub fn stage(&self) -> Result<(Stage, PathBuf)> {
+    pub fn stage(&self) -> Result<(OneBox, PathBuf)> {
         let run = RunId::generate().unwrap();
         // `syncfs` would wait for the whole machine in every one of thousands of cases.
         let stage = self.stage_as(&run, SyncHow::PerFile)?;
-        Ok((stage, self.work_path().join(Stage::name(&run))))
+        Ok((stage, self.work_path().join(Tree::name(&run))))
     }
 }
 

@@ -1,0 +1,237 @@
+//! The stage: all mailboxes of a user as one Maildir under construction, `stage-RUNID` in the work folder.
+//!
+//! The commit is one rename of this folder, so everything that has to appear together is in it: INBOX in its root, each folder where
+//! the layout has it, a receipt in every mailbox, one marker in the root that lists them all.
+
+use crate::durable::sync_file_system;
+use crate::error::BlockReason;
+use crate::layout::Layout;
+use crate::marker::Marker;
+use crate::names::{Namer, now};
+use crate::stage::{Ground, Plan, Source, Stage, SyncHow};
+use crate::verify::{Verified, verify};
+use crate::{Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, marker};
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// Courier's and Dovecot's sign of a folder in a Maildir++.
+const MAILDIRFOLDER: &str = "maildirfolder";
+
+/// A Maildir under construction. Dropping it leaves the folder; see [`Tree::remove`].
+///
+/// Its mailboxes are kept by their position, which is also their order in the marker: 0 is INBOX.
+#[derive(Debug)]
+pub struct Tree {
+    ground: Arc<Ground>,
+    work: OwnedFd,
+    layout: Layout,
+    boxes: BTreeMap<usize, Stage>,
+    /// Folders that have to be synced when names below them are to last.
+    levels: BTreeSet<String>,
+    /// Boxes written so far: no two give their files the same names.
+    written: u64,
+}
+
+impl Tree {
+    /// Makes the folder `stage-RUNID` below `work`, which must not exist.
+    pub fn create(work: BorrowedFd<'_>, run: &RunId, layout: Layout, sync: SyncHow) -> Result<Tree> {
+        let root = dir::create(work, &Tree::name(run))?;
+        Ok(Tree {
+            ground: Arc::new(Ground { root, run: run.clone(), sync }),
+            work: work.try_clone_to_owned().map_err(Error::io("keep open", "the work folder"))?,
+            layout,
+            boxes: BTreeMap::new(),
+            levels: BTreeSet::new(),
+            written: 0,
+        })
+    }
+
+    /// The name of the folder below the work folder: `stage-RUNID`.
+    pub fn name(run: &RunId) -> String {
+        format!("stage-{run}")
+    }
+
+    /// The Maildir to be.
+    pub fn folder(&self) -> BorrowedFd<'_> {
+        self.ground.root.as_fd()
+    }
+
+    /// Reads `mbox` (by `pread`, to the end it has now) into the mailbox at `position`, in place of one that is there. No lock is
+    /// needed: what changes meanwhile is found by the look afterwards. After an error there is no mailbox at that position.
+    #[expect(clippy::too_many_arguments, reason = "a handle and five different types: nothing to mix up")]
+    pub fn write_box(
+        &mut self,
+        position: usize,
+        mbox: BorrowedFd<'_>,
+        source: &Source,
+        known: &Known,
+        rules: &Rules,
+        progress: OnProgress<'_>,
+    ) -> Result<()> {
+        if let Some(before) = self.boxes.remove(&position) {
+            before.clear()?;
+        }
+        let directory = self.directory_of(source)?;
+        self.make_folder(&directory)?;
+        if self.layout == Layout::MaildirPlusPlus && !directory.is_empty() {
+            self.sign(&directory)?;
+        }
+        let namer = Namer::new(&self.ground.run, self.written, now());
+        self.written += 1;
+        let plan = Plan { source: source.clone(), known: known.clone(), rules: rules.clone() };
+        let written = Stage::write(mbox, Arc::clone(&self.ground), directory.clone(), namer, plan, progress);
+        match written {
+            Ok(stage) => {
+                self.boxes.insert(position, stage);
+                Ok(())
+            }
+            Err(e) => {
+                // The first error is the one that matters; what is left is removed with the run's other traces.
+                let folder = dir::open_below(&self.ground.root, &directory);
+                let _ = folder.and_then(|folder| crate::output::clear(folder.as_fd()));
+                Err(e)
+            }
+        }
+    }
+
+    /// Makes a level that is no mailbox but may have some below it: a folder without cur/. Only LAYOUT=fs can keep one; elsewhere
+    /// a level is there as soon as something is below it.
+    pub fn directory(&mut self, source: &Source) -> Result<()> {
+        let directory = self.directory_of(source)?;
+        match self.layout {
+            Layout::Fs => {
+                self.make_folder(&directory)?;
+                self.levels.insert(directory);
+                Ok(())
+            }
+            Layout::MaildirPlusPlus => {
+                Err(Error::Blocked { path: source.path.clone(), reason: BlockReason::EmptyLevel })
+            }
+        }
+    }
+
+    /// Takes the mailbox at `position` away again, as if it had never been written.
+    pub fn remove_box(&mut self, position: usize) -> Result<()> {
+        let Some(stage) = self.boxes.remove(&position) else { return Ok(()) };
+        let directory = self.directory_of(stage.source())?;
+        match self.layout {
+            _ if directory.is_empty() => stage.clear(),
+            Layout::MaildirPlusPlus => dir::remove_tree(&self.ground.root, &directory),
+            Layout::Fs => {
+                stage.clear()?;
+                match unlinkat(&self.ground.root, directory.as_str(), UnlinkatFlags::RemoveDir) {
+                    Ok(()) | Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(()),
+                    Err(e) => Err(Error::io("remove folder", directory)(e)),
+                }
+            }
+        }
+    }
+
+    /// Gives mailboxes other positions, since one has appeared or gone; where `to` says `None` the position stays.
+    pub fn renumber(&mut self, mut to: impl FnMut(&Source) -> Option<usize>) {
+        let boxes = std::mem::take(&mut self.boxes);
+        self.boxes = boxes.into_iter().map(|(at, stage)| (to(stage.source()).unwrap_or(at), stage)).collect();
+    }
+
+    /// The mailbox at a position.
+    pub fn get(&self, position: usize) -> Option<&Stage> {
+        self.boxes.get(&position)
+    }
+
+    /// The mailbox at a position, to add to it.
+    pub fn get_mut(&mut self, position: usize) -> Option<&mut Stage> {
+        self.boxes.get_mut(&position)
+    }
+
+    /// All mailboxes in their order.
+    pub fn boxes(&self) -> impl Iterator<Item = (usize, &Stage)> {
+        self.boxes.iter().map(|(position, stage)| (*position, stage))
+    }
+
+    /// All mailboxes in their order, to add to them.
+    pub fn boxes_mut(&mut self) -> impl Iterator<Item = (usize, &mut Stage)> {
+        self.boxes.iter_mut().map(|(position, stage)| (*position, stage))
+    }
+
+    /// Copies Dovecot's index of the mbox (the files [`crate::index::FILES`] in `index_folder`) into the mailbox, in place of an earlier copy;
+    /// files that are gone are gone from the copy. `false`: there is none.
+    ///
+    /// Whether the files belong together and to the mbox is for a look to say, before and afterwards.
+    pub fn carry_index(&mut self, position: usize, index_folder: BorrowedFd<'_>) -> Result<bool> {
+        self.boxes.get_mut(&position).map_or(Ok(false), |stage| stage.carry_index(index_folder))
+    }
+
+    /// Removes the copy of the index: Dovecot is going to make one.
+    pub fn drop_index(&mut self, position: usize) -> Result<()> {
+        self.boxes.get_mut(&position).map_or(Ok(()), Stage::drop_index)
+    }
+
+    /// Reads everything back from disk and compares it with the receipts; see [`verify`].
+    pub fn verify(&self, progress: OnProgress<'_>) -> Result<Verified> {
+        let mut all = Verified::default();
+        for stage in self.boxes.values() {
+            all += verify(stage.folder()?.as_fd(), &mut |now: Progress| progress(all.with(now)))?;
+        }
+        Ok(all)
+    }
+
+    /// Writes the marker, and makes durable whatever is not yet: after this the rename is all that is missing.
+    pub fn seal(&mut self) -> Result<Marker> {
+        let sources = self.boxes.values().map(Stage::marker_source).collect::<Result<_>>()?;
+        let marker = Marker { run: self.ground.run.clone(), sources };
+        let root = self.ground.root.as_fd();
+        let file = marker.write(root)?;
+        if self.ground.sync == SyncHow::SyncFs {
+            sync_file_system(root)?;
+            return Ok(marker);
+        }
+        dir::sync(&file, marker::NAME)?;
+        for level in &self.levels {
+            dir::sync(dir::open_below(root, level)?, level)?;
+        }
+        dir::sync(root, "the stage")?;
+        dir::sync(&self.work, "the work folder")?;
+        Ok(marker)
+    }
+
+    /// Removes the stage of a run below its work folder; no stage there is no error.
+    pub fn remove(work: BorrowedFd<'_>, run: &RunId) -> Result<()> {
+        dir::remove_tree(work, &Tree::name(run))
+    }
+
+    fn directory_of(&self, source: &Source) -> Result<String> {
+        self.layout.directory(&source.name).map_err(|why| Error::Blocked {
+            path: source.path.clone(),
+            reason: BlockReason::Name { name: source.name.clone(), why },
+        })
+    }
+
+    /// Makes a folder and those above it, as far as they are not there.
+    fn make_folder(&mut self, directory: &str) -> Result<()> {
+        let ends = directory.match_indices('/').map(|(at, _)| at).chain([directory.len()]);
+        for level in ends.map(|end| &directory[..end]).filter(|level| !level.is_empty()) {
+            match mkdirat(&self.ground.root, level, Mode::S_IRWXU) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(e) => return Err(Error::io("create folder", level)(e)),
+            }
+            if level != directory {
+                self.levels.insert(level.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn sign(&self, directory: &str) -> Result<()> {
+        let folder = dir::open_below(&self.ground.root, directory)?;
+        match dir::create_file(&folder, MAILDIRFOLDER) {
+            Ok(file) if self.ground.sync == SyncHow::PerFile => dir::sync(&file, MAILDIRFOLDER),
+            Ok(_) => Ok(()),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+}
