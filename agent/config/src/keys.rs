@@ -149,7 +149,7 @@ pub const KEYS: &[Key] = &[
         "folders",
         r#""%h/mail""#,
         "The folder with the user's further mbox files; \"\" if there is only the inbox.",
-        "Folders are not converted yet: a user who has any is reported as blocked.",
+        "It is what stands behind `mbox:` in Dovecot's mail_location, and may be the home itself: files that are no mbox are left alone.",
     ),
     key("mail", "maildir", r#""%h/Maildir""#, "Where the user's Maildir will be.", "It must not exist yet."),
     key(
@@ -157,7 +157,7 @@ pub const KEYS: &[Key] = &[
         "layout",
         r#""maildir++""#,
         "How folders lie in the Maildir: \"maildir++\" (.Sent.2024) or \"fs\" (Sent/2024).",
-        "Only \"fs\" can keep every folder name.",
+        "\"maildir++\" cannot keep names with a dot, and shows levels apart with the dot unless the namespace sets a separator. With \"fs\", tell the post-login script too.",
     ),
     key(
         "mail",
@@ -206,7 +206,7 @@ pub const KEYS: &[Key] = &[
         "deliverers",
         r#"["postfix"]"#,
         "The programs that deliver: \"postfix\", \"exim\", \"procmail\", \"maildrop\", \"dovecot-lda\", \"dovecot-lmtp\"; [] = you answer for it.",
-        "Mail that is delivered to the old place is carried over; to know the deliverers tells how.",
+        "Mail that is delivered to the old place is carried over. A rollback makes no mbox that is larger than Postfix delivers to.",
     ),
     key(
         "site",
@@ -319,8 +319,6 @@ pub const KEYS: &[Key] = &[
 /// What the keys are for comes with later versions.
 const NOT_IN_USE_YET: &[(&str, &str)] = &[
     ("users", "first"),
-    ("mail", "layout"),
-    ("site", "deliverers"),
     ("background", "mode"),
     ("background", "window"),
     ("background", "chunk"),

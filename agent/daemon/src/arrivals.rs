@@ -106,7 +106,10 @@ enum Decision {
 
 fn decide(agent: &Agent, request: &Request, account: &SharedAccount) -> Decision {
     match agent.mailboxes.standing(&account.key()) {
-        Standing::Maildir { .. } => return Decision::Ready,
+        Standing::Maildir { .. } => {
+            agent.mailboxes.arrived(&account.key());
+            return Decision::Ready;
+        }
         Standing::Unknown => return Decision::No(Answer::Stay(Reason::Unsettled)),
         Standing::Mbox => {}
     }

@@ -14,20 +14,23 @@ use serde::{Deserialize, Serialize};
 use crate::account::MailboxKey;
 use crate::durable::Shelf;
 
-/// The version of the format that this agent reads and writes.
-pub const RECORD_VERSION: u32 = 1;
+/// The version of the format that this agent writes; it reads the one before too, which knew an inbox and no folders.
+pub const RECORD_VERSION: u32 = 2;
+const OLDEST_VERSION: u32 = 1;
 
 /// Name of the source that every record has.
 pub const INBOX: &str = "INBOX";
 
 /// How far a run has come; a hint that spares a look at the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// May be at any step; only the disk says which.
     Begun,
     /// The Maildir is the mail, the spool is set aside.
     Converted,
+    /// On the way back to mbox; by the disk, the Maildir is the mail or the rollback goes on.
+    RollingBack,
     /// Rolled back, or ended before its commit.
     Undone,
 }
@@ -56,8 +59,78 @@ pub struct Record {
     pub archive: PathBuf,
     /// Unix seconds.
     pub started: u64,
-    /// The mboxes, the inbox among them.
+    /// The home; empty in a record of version 1.
+    #[serde(default)]
+    pub home: PathBuf,
+    /// Mailboxes in the Maildir, the inbox among them; 1 until the first stage stands.
+    #[serde(default = "inbox_only")]
+    pub boxes: u64,
+    /// How the mboxes were served.
+    #[serde(default)]
+    pub served: Served,
+    /// The mboxes that the agent sets aside itself: the inbox. Of the folders the marker in the Maildir tells.
     pub source: Vec<SourceRecord>,
+}
+
+/// How the mboxes of a user were served when the run began. All that comes after it, the way back included, goes by this and not by a configuration that may have changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Served {
+    /// Root of the mbox folders; empty: inbox only.
+    pub folders: PathBuf,
+    /// Where Dovecot kept its indexes; empty: in the root.
+    pub index: PathBuf,
+    /// Where Dovecot kept its control files; empty: in the root.
+    pub control: PathBuf,
+    /// How folders lie in the Maildir.
+    pub layout: Layout,
+    /// What clients saw before each folder's name.
+    pub prefix: String,
+    /// What clients saw between the levels of a name.
+    pub separator: char,
+    /// `pop3_uidl_format`, if identifiers are kept beside UIDs; else empty.
+    pub uidl: String,
+}
+
+/// An inbox alone, as every record of version 1 has it.
+impl Default for Served {
+    fn default() -> Self {
+        let nowhere = PathBuf::new;
+        Self {
+            folders: nowhere(),
+            index: nowhere(),
+            control: nowhere(),
+            layout: Layout::default(),
+            prefix: String::new(),
+            separator: '/',
+            uidl: String::new(),
+        }
+    }
+}
+
+const fn inbox_only() -> u64 {
+    1
+}
+
+/// How folders lie in a Maildir.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// `.a.b`
+    #[default]
+    #[serde(rename = "maildir++")]
+    MaildirPlusPlus,
+    /// `a/b`
+    #[serde(rename = "fs")]
+    Fs,
+}
+
+impl From<mailready_config::Layout> for Layout {
+    fn from(layout: mailready_config::Layout) -> Self {
+        match layout {
+            mailready_config::Layout::MaildirPlusPlus => Self::MaildirPlusPlus,
+            mailready_config::Layout::Fs => Self::Fs,
+        }
+    }
 }
 
 /// One mbox of a conversion, as the last look saw it.
@@ -84,6 +157,11 @@ impl Record {
         MailboxKey { uid: self.uid, inbox }
     }
 
+    /// Whether folders were converted beside the inbox.
+    pub fn has_folders(&self) -> bool {
+        self.boxes > 1
+    }
+
     /// The inbox among the sources.
     pub fn inbox(&self) -> Option<&SourceRecord> {
         self.source.iter().find(|source| source.name == INBOX)
@@ -99,11 +177,12 @@ impl Record {
         let head: Head =
             toml::from_str(text).map_err(|error| (None, Fault::Unreadable(error.to_string())))?;
         let of_user = |fault| (head.user.clone(), fault);
-        if head.version != RECORD_VERSION {
+        if !(OLDEST_VERSION..=RECORD_VERSION).contains(&head.version) {
             return Err(of_user(Fault::Version(head.version)));
         }
-        let record: Self =
+        let mut record: Self =
             toml::from_str(text).map_err(|error| of_user(Fault::Unreadable(error.to_string())))?;
+        record.modernise();
         record.check().map_err(|what| of_user(Fault::Unreadable(what.to_owned())))?;
         if record.run != file_name {
             return Err(of_user(Fault::Unreadable(format!(
@@ -112,6 +191,15 @@ impl Record {
             ))));
         }
         Ok(record)
+    }
+
+    /// Makes a record of version 1 one of this version.
+    fn modernise(&mut self) {
+        if self.version < RECORD_VERSION {
+            self.version = RECORD_VERSION;
+            // The default of mail.maildir, and what that version took for the home too.
+            self.home = self.maildir.parent().map(PathBuf::from).unwrap_or_default();
+        }
     }
 
     fn check(&self) -> Result<(), &'static str> {
@@ -156,7 +244,7 @@ pub enum Fault {
     Unreadable(String),
     /// Written by a newer mailready.
     #[error(
-        "record version {0}, and this agent reads version {RECORD_VERSION}: start the mailready that wrote it"
+        "record version {0}, and this agent reads up to version {RECORD_VERSION}: start the mailready that wrote it"
     )]
     Version(u32),
 }

@@ -150,6 +150,8 @@ impl Mailboxes for Twin {
         self.write(Heard::Abandoned(lease));
     }
 
+    fn arrived(&self, _: &MailboxKey) {}
+
     fn recover(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }

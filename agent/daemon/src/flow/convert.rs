@@ -8,16 +8,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mailready_worker::RunId;
-use mailready_worker::wire::{Order, Report, Told};
+use mailready_worker::job::Purpose;
+use mailready_worker::wire::{Order, Report};
 use nix::sys::stat::FileStat;
 
 use super::crew::{Worker, WorkerError};
 use super::gate::{self, IndexState};
 use super::spool::{AtPath, Locked, Ownership, Spool, SpoolError};
-use super::{Ask, Flow, Standing, location, reasons};
+use super::told::Told;
+use super::{Ask, Bind, Flow, Standing, location, reasons};
 use crate::account::Account;
 use crate::outcome::{Outcome, Progress, Reason, Stage};
-use crate::records::{INBOX, Phase, RECORD_VERSION, Record, SourceRecord};
+use crate::records::{INBOX, Phase, RECORD_VERSION, Record, Served, SourceRecord};
 use crate::settings::Settings;
 
 /// Rounds of look, lock and confirm before a mailbox that keeps changing is left for later.
@@ -34,8 +36,8 @@ const CLOCK_TICK: Duration = Duration::from_millis(12);
 
 /// How an attempt ended.
 enum End {
-    /// The Maildir is the mail; `set_aside` tells whether the spool stands where it belongs.
-    Committed { messages: u64, set_aside: Result<(), SpoolError> },
+    /// The Maildir is the mail; `set_aside` tells whether the mboxes stand where they belong.
+    Committed { messages: u64, set_aside: Result<(), String> },
     /// The mbox is the mail.
     Not(Outcome),
     /// Only the disk knows.
@@ -46,6 +48,15 @@ impl From<SpoolError> for End {
     fn from(error: SpoolError) -> Self {
         End::Not(reasons::spool(&error))
     }
+}
+
+/// What the worker says of its stage.
+struct Staged {
+    /// Bytes of the spool.
+    length: u64,
+    /// The inbox and the folders.
+    boxes: u64,
+    index: IndexState,
 }
 
 pub(super) struct Attempt<'a> {
@@ -59,12 +70,10 @@ pub(super) struct Attempt<'a> {
 }
 
 pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: &Ask) -> Outcome {
-    if let Err(reason) = flow.site.check(&settings.config) {
-        return Outcome::Blocked(reason);
-    }
-    if let Err(reason) = location::check(settings, account) {
-        return Outcome::Blocked(reason);
-    }
+    let (seen, beside) = match (flow.site.check(&settings.config), location::check(settings, account)) {
+        (Ok(seen), Ok(beside)) => (seen, beside),
+        (Err(reason), _) | (_, Err(reason)) => return Outcome::Blocked(reason),
+    };
     let run = match RunId::generate() {
         Ok(run) => run,
         Err(error) => return Outcome::Failed(Reason::new("random", error.to_string(), "")),
@@ -82,6 +91,17 @@ pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: 
         work: account.work.clone(),
         archive: account.archive.clone(),
         started: super::unix_seconds(),
+        home: account.home.clone(),
+        boxes: 1,
+        served: Served {
+            folders: account.folders.clone().unwrap_or_default(),
+            index: beside.index,
+            control: beside.control,
+            layout: settings.config.mail.layout.into(),
+            prefix: seen.prefix,
+            separator: seen.separator,
+            uidl: seen.uidl,
+        },
         source: vec![source],
     };
     let progress = Progress { stage: Stage::Staging, messages: 0, bytes: 0, bytes_total: 0 };
@@ -118,7 +138,7 @@ impl Attempt<'_> {
                 Outcome::Converted { run, messages }
             }
             End::Committed { messages, set_aside: Err(error) } => {
-                tracing::error!(user = ?self.account.name, run, "the Maildir is in place, the spool is not set aside yet: {error}");
+                tracing::error!(user = ?self.account.name, run, "the Maildir is in place, the mboxes are not all set aside yet: {error}");
                 self.flow.set_unsettled(&self.record, true);
                 Outcome::Converted { run, messages }
             }
@@ -173,13 +193,14 @@ impl Attempt<'_> {
         Err(End::Not(Outcome::Busy(reasons::changing())))
     }
 
-    fn put_record(&mut self, stat: &FileStat, length: u64) -> Result<(), End> {
+    fn put_record(&mut self, stat: &FileStat, length: u64, boxes: u64) -> Result<(), End> {
         let source = &mut self.record.source[0];
         let new = (stat.st_dev, stat.st_ino, length);
-        if (source.dev, source.ino, source.length) == new {
+        if (source.dev, source.ino, source.length) == new && self.record.boxes == boxes {
             return Ok(());
         }
         (source.dev, source.ino, source.length) = new;
+        self.record.boxes = boxes;
         self.step("record");
         self.flow.records.put(&self.record).map_err(|error| {
             End::Not(Outcome::Failed(Reason::new(
@@ -197,31 +218,25 @@ impl Attempt<'_> {
         let (mut file, mut stat) = self.open_spool(spool)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         self.progress.bytes_total = size;
-        self.put_record(&stat, size)?;
-        let job =
-            self.flow.job(self.settings, &self.record, &self.account.home, self.account.folders.as_deref());
+        self.put_record(&stat, size, 1)?;
+        let job = self.flow.job(self.settings, &self.record, Purpose::Convert);
         let worker =
             Worker::start(&self.settings.worker, &job, Some(file.as_fd())).map_err(|e| self.not(e))?;
         let worker = slot.insert(worker);
-        let mut told = Told::default();
-        if worker.found_index() {
-            told = gate::write_out_once(self.settings, self.account);
-        }
-        self.order(worker, Order::Stage(told), None)?;
-        self.staged(worker)?;
+        let told = worker.found_index().then(|| gate::write_out_once(self.settings, self.account)).flatten();
+        self.stage(worker, Order::Stage, told.as_ref())?;
         for round in 0..ROUNDS {
             self.report(Stage::Gate);
             self.wait_for_grace()?;
             self.step("gate");
-            gate::end_sessions(self.flow, self.settings, self.account).map_err(End::Not)?;
-            told = self.write_out(worker, told)?;
-            let changed_file = !spool.is_at_path(&stat)?;
-            if changed_file {
+            gate::end_sessions(self.flow, self.settings, self.account, Bind::Stay).map_err(End::Not)?;
+            self.write_out(worker)?;
+            if !spool.is_at_path(&stat)? {
                 (file, stat) = self.open_spool(spool)?;
+                self.order(worker, Order::Spool, Some(file.as_fd()))?;
             }
-            self.order(worker, Order::Refresh(told), changed_file.then_some(file.as_fd()))?;
-            self.staged(worker)?;
-            self.put_record(&stat, self.progress.bytes)?;
+            let staged = self.stage(worker, Order::Refresh, None)?;
+            self.put_record(&stat, staged.length, staged.boxes)?;
             self.step("tombstone");
             spool.make_tombstone(&self.run, 0, Ownership::of(&stat))?;
             std::thread::sleep(CLOCK_TICK);
@@ -229,8 +244,7 @@ impl Attempt<'_> {
                 return Ok(end);
             }
             // Has the worker let go of Dovecot's index locks, on which Dovecot's tools would wait.
-            self.order(worker, Order::Refresh(told), None)?;
-            self.staged(worker)?;
+            self.stage(worker, Order::Refresh, None)?;
             // Something came in between: the more often, the longer the pause.
             std::thread::sleep(Duration::from_millis(20 << round.min(4)));
         }
@@ -271,8 +285,8 @@ impl Attempt<'_> {
         // The point of no return: from here on only the worker's answer, or the disk, says where the mail is.
         let committed =
             worker.order(Order::Commit, None).and_then(|()| worker.answer(&|| false, &mut |_, _, _| {}));
-        match committed {
-            Ok(Report::Committed) => {}
+        let folders_left = match committed {
+            Ok(Report::Committed { folders_left: left }) => left,
             // Its own word that it did not get to the rename; the disk is asked all the same.
             Ok(other) => {
                 let error = worker.out_of_turn(other);
@@ -286,16 +300,19 @@ impl Attempt<'_> {
                 worker.reap();
                 return Ok(Some(End::Unsure(error.to_string())));
             }
-        }
+        };
         self.flow.set_standing(key, Standing::Maildir { run: self.run.to_string() });
-        let set_aside = self.set_aside(spool, file, &locked, stat);
+        let set_aside = match self.set_aside(spool, file, &locked, stat) {
+            Ok(()) if folders_left > 0 => Err(reasons::folders_left(folders_left)),
+            done => done.map_err(|error| error.to_string()),
+        };
         tracing::debug!(
             run = self.run.as_str(),
             held_us = u64::try_from(held.elapsed().as_micros()).unwrap_or(u64::MAX),
             "unlocking"
         );
         drop(locked);
-        // It only has to let go of the index locks; if it is gone they are free.
+        // It only has to let go of its locks; if it is gone they are free.
         let _ = worker.order(Order::Release, None);
         Ok(Some(End::Committed { messages, set_aside }))
     }
@@ -360,22 +377,26 @@ impl Attempt<'_> {
         answer.map_err(|error| self.not(error))
     }
 
-    /// Has Dovecot write out what only its index knows, looking before and after. What the stage was made with holds until Dovecot has said something newer.
-    fn write_out(&mut self, worker: &mut Worker, before: Told) -> Result<Told, End> {
+    /// Has Dovecot write out what only its indexes know, looking before and after.
+    fn write_out(&mut self, worker: &mut Worker) -> Result<(), End> {
         let (settings, account) = (self.settings, self.account);
-        let told = gate::write_out(settings, account, &mut |told| {
-            self.order(worker, Order::Refresh(told.or(before)), None)?;
-            self.staged(worker)
+        let quiet = gate::write_out(settings, account, &mut |told| {
+            let staged = self.stage(worker, Order::Refresh, told)?;
+            Ok::<_, End>(staged.index)
         })?;
-        told.map(|told| told.or(before)).ok_or_else(|| End::Not(Outcome::Busy(reasons::changing())))
+        if quiet { Ok(()) } else { Err(End::Not(Outcome::Busy(reasons::changing()))) }
     }
 
-    /// Waits for `Staged`.
-    fn staged(&mut self, worker: &mut Worker) -> Result<IndexState, End> {
+    /// Has the stage written or brought up to date.
+    fn stage(&mut self, worker: &mut Worker, order: Order, told: Option<&Told>) -> Result<Staged, End> {
+        self.order(worker, order, told.map(Told::as_fd))?;
         match self.answer(worker)? {
-            Report::Staged { messages, length, indexed, index_changes } => {
-                self.progress = Progress { messages, bytes: length, bytes_total: length, ..self.progress };
-                Ok(IndexState { indexed, changes: index_changes })
+            Report::Staged { messages, length, bytes, boxes, skipped, indexed, index_changes } => {
+                if skipped > 0 {
+                    tracing::debug!(user = ?self.account.name, skipped, "files below the mbox root are no mail and stay where they are");
+                }
+                self.progress = Progress { messages, bytes, bytes_total: bytes, ..self.progress };
+                Ok(Staged { length, boxes, index: IndexState { indexed, changes: index_changes } })
             }
             other => Err(self.not(worker.out_of_turn(other))),
         }

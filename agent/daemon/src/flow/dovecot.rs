@@ -2,17 +2,23 @@
 //!
 //! Every command has a deadline and is judged by what it leaves on disk or prints, never by its exit code alone.
 
-use std::num::NonZeroU64;
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 use std::{fmt, io};
 
-use mailready_worker::wire::Told;
 use tokio::process::Command;
 
 /// Longest wait for a tool's answer.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The same where it has to read all of somebody's mail.
+const READING: Duration = Duration::from_secs(120);
+
+/// Exit code of a `doveadm` that did what it was asked to, but for some mailboxes: a file below the mbox root that is no mbox is one.
+const DATA: i32 = 65;
 
 /// One Dovecot instance.
 #[derive(Clone, Debug)]
@@ -67,26 +73,40 @@ impl Dovecot {
 
     /// Sessions of a user. Without a running Dovecot there are none.
     pub(super) fn who(&self, user: &str) -> Result<Vec<Session>, ToolError> {
-        let output = self.run("doveadm", &["who", "-1", user])?;
-        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(parse_who(&self.list_sessions(&["who", "-1", user])?, user))
+    }
+
+    /// All who have a session.
+    pub(super) fn everybody(&self) -> Result<HashSet<String>, ToolError> {
+        let text = self.list_sessions(&["who", "-1"])?;
+        Ok(text
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().next())
+            .map(str::to_owned)
+            .collect())
+    }
+
+    fn list_sessions(&self, arguments: &[&str]) -> Result<String, ToolError> {
+        let output = self.run("doveadm", arguments)?;
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
             // No anvil: no master process, and so no sessions of this instance.
             if errors.contains("/anvil")
                 && (errors.contains("No such file") || errors.contains("Connection refused"))
             {
-                return Ok(Vec::new());
+                return Ok(String::new());
             }
             return Err(self.error("doveadm", format!("who: {}", errors.trim().escape_debug())));
         }
-        Ok(parse_who(&text, user))
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Has Dovecot write the flags and UIDs that are in its index only into the user's inbox; by its own server where it runs, since that has the rights on the spool folder.
-    /// Whether it did is for the caller to see from the file.
+    /// Has Dovecot write the flags and UIDs that are in its index only into the user's mboxes; by its own server where it runs, since that has the rights on the spool folder.
+    /// Whether it did is for the caller to see from the files.
     ///
-    /// Gives what nothing but the index says.
-    pub(super) fn write_out(&self, user: &str) -> Result<Told, ToolError> {
+    /// What it says of each mailbox goes to `told`.
+    pub(super) fn write_out(&self, user: &str, told: &OwnedFd) -> Result<(), ToolError> {
         let base = self.setting("base_dir")?;
         let server = Path::new(&base).join("doveadm-server");
         let server = server.to_string_lossy();
@@ -94,13 +114,16 @@ impl Dovecot {
         if Path::new(server.as_ref()).exists() {
             arguments.extend(["-S", &server]);
         }
-        arguments.extend(["-u", user, "messages recent highestmodseq", "INBOX"]);
-        let output = self.run("doveadm", &arguments)?;
-        if output.status.success() {
-            return Ok(told(&String::from_utf8_lossy(&output.stdout)));
-        }
-        let errors = String::from_utf8_lossy(&output.stderr);
-        Err(self.error("doveadm", format!("mailbox status: {}", errors.trim().escape_debug())))
+        arguments.extend(["-u", user, "messages recent uidnext uidvalidity highestmodseq guid", "*"]);
+        self.run_into("doveadm", &arguments, told)
+    }
+
+    /// Flags and keywords of every message in a converted user's Maildir, to `told`. Without Dovecot's server, which takes no settings along: where the mail is may be known to the post-login script alone.
+    pub(super) fn fetch_flags(&self, user: &str, location: &str, told: &OwnedFd) -> Result<(), ToolError> {
+        let location = format!("mail_location={location}");
+        let arguments =
+            ["-o", &location, "-f", "tab", "fetch", "-u", user, "mailbox uid flags", "mailbox", "*", "ALL"];
+        self.run_into("doveadm", &arguments, told)
     }
 
     /// Where the user's mail is: by the user database where Dovecot runs, else by the setting alone.
@@ -140,37 +163,48 @@ impl Dovecot {
     }
 
     fn run(&self, tool: &'static str, arguments: &[&str]) -> Result<Output, ToolError> {
-        let command = Command::new(tool)
-            .arg("-c")
-            .arg(&self.config)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        // The flow runs on blocking threads of the runtime, which may wait.
-        let output = tokio::runtime::Handle::current()
-            .block_on(async { tokio::time::timeout(DEADLINE, command).await });
-        match output {
-            Ok(Ok(output)) => Ok(output),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-                Err(self.error(tool, "not installed (looked along PATH)".to_owned()))
+        self.wait_for(tool, DEADLINE, self.command(tool, arguments).stdout(Stdio::piped()))
+    }
+
+    /// The same, for output that is not looked at.
+    fn run_into(&self, tool: &'static str, arguments: &[&str], to: &OwnedFd) -> Result<(), ToolError> {
+        let to = to.try_clone().map_err(|error| self.error(tool, error.to_string()))?;
+        let output = self.wait_for(tool, READING, self.command(tool, arguments).stdout(Stdio::from(to)))?;
+        match output.status.code() {
+            Some(0 | DATA) => Ok(()),
+            _ => {
+                let errors = String::from_utf8_lossy(&output.stderr);
+                Err(self.error(tool, format!("{}: {}", arguments.join(" "), errors.trim().escape_debug())))
             }
-            Ok(Err(error)) => Err(self.error(tool, error.to_string())),
-            Err(_) => Err(self.error(tool, format!("no answer within {} s", DEADLINE.as_secs()))),
         }
     }
-}
 
-/// From `doveadm -f tab mailbox status "messages recent highestmodseq" INBOX`: a line of names, a line of values.
-fn told(text: &str) -> Told {
-    let mut lines = text.lines();
-    let (names, values) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
-    let value = |name| {
-        names.split('\t').zip(values.split('\t')).find(|(each, _)| *each == name)?.1.parse::<u64>().ok()
-    };
-    Told {
-        not_recent: value("messages").zip(value("recent")).and_then(|(all, recent)| all.checked_sub(recent)),
-        highest_modseq: value("highestmodseq").and_then(NonZeroU64::new),
+    fn command(&self, tool: &'static str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(tool);
+        command.arg("-c").arg(&self.config).args(arguments).stdin(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    fn wait_for(
+        &self,
+        tool: &'static str,
+        deadline: Duration,
+        command: &mut Command,
+    ) -> Result<Output, ToolError> {
+        // The flow runs on blocking threads of the runtime, which may wait.
+        let output = tokio::runtime::Handle::current().block_on(async {
+            let child = command.kill_on_drop(true).spawn()?;
+            Ok(tokio::time::timeout(deadline, child.wait_with_output()).await)
+        });
+        match output {
+            Ok(Ok(Ok(output))) => Ok(output),
+            Ok(Ok(Err(error))) => Err(self.error(tool, error.to_string())),
+            Ok(Err(_)) => Err(self.error(tool, format!("no answer within {} s", deadline.as_secs()))),
+            Err::<_, io::Error>(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(self.error(tool, "not installed (looked along PATH)".to_owned()))
+            }
+            Err(error) => Err(self.error(tool, error.to_string())),
+        }
     }
 }
 
@@ -189,22 +223,6 @@ fn parse_who(text: &str, user: &str) -> Vec<Session> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn recent_messages_are_the_last_ones() {
-        let not_recent = |text| told(text).not_recent;
-        assert_eq!(not_recent("mailbox\tmessages\trecent\nINBOX\t60\t3\n"), Some(57));
-        assert_eq!(not_recent("mailbox\tmessages\trecent\nINBOX\t2\t3\n"), None);
-        assert_eq!(not_recent(""), None);
-    }
-
-    #[test]
-    fn highestmodseq_is_a_number_that_is_not_zero() {
-        let modseq = |text| told(text).highest_modseq.map(NonZeroU64::get);
-        assert_eq!(modseq("mailbox\tmessages\trecent\thighestmodseq\nINBOX\t60\t3\t501\n"), Some(501));
-        assert_eq!(modseq("mailbox\thighestmodseq\nINBOX\t0\n"), None);
-        assert_eq!(modseq("mailbox\tmessages\nINBOX\t60\n"), None);
-    }
 
     #[test]
     fn who_lists_sessions_of_this_user_alone() {

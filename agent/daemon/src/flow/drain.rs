@@ -8,11 +8,13 @@ use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mailready_worker::RunId;
+use mailready_worker::job::Purpose;
 use mailready_worker::wire::{Order, Report};
 
 use super::Flow;
-use super::crew::Worker;
+use super::crew::{Worker, WorkerError};
 use super::file_lease::FileLease;
+use super::late::Mark;
 use super::spool::{self, AtPath, Ownership, Spool};
 use crate::records::Record;
 use crate::settings::Settings;
@@ -32,13 +34,14 @@ pub(super) struct Drained {
     pub(super) left: usize,
 }
 
-/// One pass over one converted mailbox. `by_content`: entry 0 may not be what the record says, so its content decides what of it is new.
+/// One pass over one converted mailbox.
 pub(super) fn drain(
     flow: &Flow,
     settings: &Settings,
     record: &Record,
-    by_content: bool,
+    mark: Mark,
 ) -> Result<Drained, String> {
+    let by_content = mark.by_content;
     let run = RunId::parse(&record.run).ok_or("the record has no run id")?;
     let source = record.inbox().ok_or("the record has no inbox")?;
     let spool = Spool::open(&source.path, &record.archive, record.uid).map_err(|error| error.to_string())?;
@@ -74,11 +77,7 @@ pub(super) fn drain(
         };
         let worker = match &mut worker {
             Some(worker) => worker,
-            none => {
-                let account = super::account_of(record);
-                let job = flow.job(settings, record, &account.home, None);
-                none.insert(Worker::start(&settings.worker, &job, None).map_err(|error| error.to_string())?)
-            }
+            none => none.insert(start(flow, settings, record)?),
         };
         let from = (entry == 0 && !by_content).then_some(source.length);
         worker
@@ -106,6 +105,15 @@ pub(super) fn drain(
         spool.sync().map_err(|error| error.to_string())?;
         worker.order(Order::Forgotten { entry }, None).map_err(|error| error.to_string())?;
     }
+    if mark.folders {
+        let worker = match &mut worker {
+            Some(worker) => worker,
+            none => none.insert(start(flow, settings, record)?),
+        };
+        let (messages, left) = drain_folders(worker, record).map_err(|error| error.to_string())?;
+        drained.messages += messages;
+        drained.left += left;
+    }
     if let Some(mut worker) = worker {
         worker.order(Order::Release, None).map_err(|error| error.to_string())?;
         worker.finish();
@@ -114,6 +122,25 @@ pub(super) fn drain(
         tracing::info!(user = ?record.user, run = run.as_str(), messages = drained.messages, "carried mail over that came to the old place");
     }
     Ok(drained)
+}
+
+fn start(flow: &Flow, settings: &Settings, record: &Record) -> Result<Worker, String> {
+    let job = flow.job(settings, record, Purpose::Drain);
+    Worker::start(&settings.worker, &job, None).map_err(|error| error.to_string())
+}
+
+/// The folders' old places, which are the worker's alone: rotated, extracted and delivered by it. Gives the messages, and how many places have to be looked at again.
+fn drain_folders(worker: &mut Worker, record: &Record) -> Result<(u64, usize), WorkerError> {
+    worker.order(Order::DrainFolders, None)?;
+    match worker.answer(&|| false, &mut |_, _, _| {})? {
+        Report::Drained { messages, left, strangers } => {
+            if strangers > 0 {
+                tracing::warn!(user = ?record.user, run = record.run, strangers, "mbox files that appeared below the mbox root since the conversion are no folders of the Maildir, and no client sees them");
+            }
+            Ok((messages, usize::try_from(left).unwrap_or(usize::MAX)))
+        }
+        other => Err(worker.out_of_turn(other)),
+    }
 }
 
 /// Exchanges what stands at the path for a fresh tombstone. False: somebody has it locked or open.

@@ -1,15 +1,16 @@
-//! The gate: nobody has the mbox open any more, and the file holds all that Dovecot knows.
+//! The gate: nobody has the mailbox open any more, and the files hold all that Dovecot knows.
 //!
 //! It closes only when every session that remains can be ended now. IMAP clients reconnect, and so may be ended where the policy says so; POP3 never: its deletes would be lost.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mailready_config::{Policy, Probe};
-use mailready_worker::wire::Told;
 
-use super::dovecot::Dovecot;
+use super::dovecot::{Dovecot, ToolError};
 use super::sessions::{Process, Sessions};
-use super::{Flow, reasons};
+use super::told::Told;
+use super::{Bind, Flow, reasons};
 use crate::account::Account;
 use crate::outcome::{Outcome, Reason};
 use crate::settings::Settings;
@@ -32,10 +33,16 @@ pub(super) struct IndexState {
     pub(super) changes: u64,
 }
 
-/// Ends the sessions that have the mbox, where the policy allows to end all of them now.
-pub(super) fn end_sessions(flow: &Flow, settings: &Settings, account: &Account) -> Result<(), Outcome> {
+/// Ends the sessions that were told to open what is about to go, where the policy allows to end all of them now: `Stay` before a commit, `Ready` before a rollback. Those that Dovecot lists are ended
+/// whatever they were told.
+pub(super) fn end_sessions(
+    flow: &Flow,
+    settings: &Settings,
+    account: &Account,
+    told: Bind,
+) -> Result<(), Outcome> {
     for _ in 0..KICK_ROUNDS {
-        let living = living(flow, settings, account)?;
+        let living = living(flow, settings, account, told)?;
         if living.is_empty() {
             return Ok(());
         }
@@ -60,8 +67,8 @@ pub(super) fn end_sessions(flow: &Flow, settings: &Settings, account: &Account) 
 }
 
 /// Sessions that live, by their leases and by Dovecot's own list.
-fn living(flow: &Flow, settings: &Settings, account: &Account) -> Result<Vec<Process>, Outcome> {
-    let mut pids = flow.sessions.staying(&account.key());
+fn living(flow: &Flow, settings: &Settings, account: &Account, told: Bind) -> Result<Vec<Process>, Outcome> {
+    let mut pids = flow.sessions.living(&account.key(), told);
     if settings.config.sessions.probe == Probe::Dovecot {
         for config in &settings.config.site.dovecot_config {
             let listed = Dovecot::new(config).who(&account.name).map_err(|error| {
@@ -80,37 +87,48 @@ fn living(flow: &Flow, settings: &Settings, account: &Account) -> Result<Vec<Pro
     Ok(pids.into_iter().filter_map(|pid| Process::open(pid).ok()).collect())
 }
 
-/// Has Dovecot write the flags and UIDs that only its index knows into the mbox, until a look after it finds the index as it was before: a flag stored in between would otherwise be lost.
-/// Whether the file has them is then for the confirmation to see, not for Dovecot's exit code to say. `None`: it keeps changing.
+/// Has Dovecot write the flags and UIDs that only its index knows into the mboxes, until a look after it finds the index as it was before: a flag stored in between would otherwise be lost.
+/// Whether the files have them is then for the confirmation to see, not for Dovecot's exit code to say. False: it keeps changing.
 pub(super) fn write_out<E>(
     settings: &Settings,
     account: &Account,
-    look: &mut dyn FnMut(Told) -> Result<IndexState, E>,
-) -> Result<Option<Told>, E> {
-    let mut told = Told::default();
-    let mut before = look(told)?;
+    look: &mut dyn FnMut(Option<&Told>) -> Result<IndexState, E>,
+) -> Result<bool, E> {
+    let mut before = look(None)?;
     for _ in 0..WRITE_OUT_ROUNDS {
         if !before.indexed {
-            return Ok(Some(Told::default()));
+            return Ok(true);
         }
-        told = write_out_once(settings, account);
-        let after = look(told)?;
+        let told = write_out_once(settings, account);
+        let after = look(told.as_ref())?;
         if after == before {
-            return Ok(Some(told));
+            return Ok(true);
         }
         before = after;
     }
-    Ok(None)
+    Ok(false)
 }
 
 /// One time, whatever comes of it; for what is known before the stage, to be made good at the gate.
-pub(super) fn write_out_once(settings: &Settings, account: &Account) -> Told {
-    let mut told = Told::default();
-    for config in &settings.config.site.dovecot_config {
-        match Dovecot::new(config).write_out(&account.name) {
-            Ok(more) => told = told.or(more),
-            Err(error) => tracing::warn!(user = ?account.name, "{error}"),
+pub(super) fn write_out_once(settings: &Settings, account: &Account) -> Option<Told> {
+    ask(settings, account, &|dovecot, told| dovecot.write_out(&account.name, told))
+}
+
+/// Asks every instance, and gives all that they said.
+pub(super) fn ask(
+    settings: &Settings,
+    account: &Account,
+    question: &dyn Fn(&Dovecot, &OwnedFd) -> Result<(), ToolError>,
+) -> Option<Told> {
+    let told = Told::by(|told| {
+        for config in &settings.config.site.dovecot_config {
+            if let Err(error) = question(&Dovecot::new(config), told) {
+                tracing::warn!(user = ?account.name, "{error}");
+            }
         }
-    }
-    told
+    });
+    told.unwrap_or_else(|error| {
+        tracing::warn!(user = ?account.name, "what Dovecot says cannot be kept: {error}");
+        None
+    })
 }

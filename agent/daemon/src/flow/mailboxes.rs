@@ -3,45 +3,37 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mailready_config::{Lock, Reader};
-use mailready_worker::job::Job;
-use mailready_worker::{RunId, tombstone};
+use mailready_worker::job::{self, Job, Locks, Purpose};
 use tokio::sync::watch as channel;
 
 use super::dovecot::Dovecot;
+use super::late::Late;
 use super::sessions::Sessions;
 use super::site::Site;
 use super::spool::LockSet;
 use super::watch::Watch;
-use super::{Ask, Bind, BoxFuture, LeaseId, Mailboxes, Standing, drain, map, settle};
+use super::{Ask, Bind, BoxFuture, LeaseId, Mailboxes, Standing, map, settle};
 use crate::account::{MailboxKey, SharedAccount};
 use crate::outcome::{Outcome, Reason};
-use crate::records::{Phase, Record, Records};
+use crate::records::{Layout, Phase, Record, Records, Served};
 use crate::settings::Settings;
 
-/// All converted mailboxes are glanced at this often, whatever inotify says.
-const RESCAN: Duration = Duration::from_secs(60);
-
-/// A run that could not be settled, or a drain that failed, is tried again after this.
+/// A run that could not be settled is tried again after this.
 const RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     standings: HashMap<MailboxKey, Standing>,
     /// Runs of which only the disk knows the end, or whose spool is not set aside; and when they were last tried.
     unsettled: HashMap<String, Instant>,
-    /// Mailboxes at whose old place something has come, by content or by position.
-    marked: HashMap<MailboxKey, bool>,
+    pub(super) late: Late,
     /// Mailboxes that a thread works on.
     at_work: HashSet<MailboxKey>,
-    /// How far the entries of a run are drained.
-    drained: HashMap<(RunId, u64), u64>,
     last_entry: u64,
-    last_scan: Option<Instant>,
     grace_until: Option<Instant>,
 }
 
@@ -52,12 +44,12 @@ pub struct Flow {
     pub(super) sessions: Sessions,
     pub(super) site: Site,
     memory: Mutex<Memory>,
-    watch: Mutex<Watch>,
+    pub(super) watch: Mutex<Watch>,
     myself: std::sync::Weak<Flow>,
 }
 
 /// One thread's right to work on one mailbox.
-struct Turn<'a> {
+pub(super) struct Turn<'a> {
     flow: &'a Flow,
     key: MailboxKey,
 }
@@ -75,6 +67,7 @@ impl Flow {
     /// If inotify cannot be had.
     pub fn open(settings: channel::Receiver<Arc<Settings>>, records: Arc<Records>) -> io::Result<Arc<Self>> {
         let mut memory = Memory { grace_until: grace(&settings.borrow()), ..Memory::default() };
+        let sessions = Sessions::default();
         for record in records.all() {
             let latest = records.latest(&record.key());
             if latest.is_none_or(|latest| latest.run != record.run) {
@@ -83,6 +76,11 @@ impl Flow {
             let standing = match record.phase {
                 Phase::Begun => {
                     memory.unsettled.insert(record.run.clone(), Instant::now());
+                    Standing::Unknown
+                }
+                Phase::RollingBack => {
+                    memory.unsettled.insert(record.run.clone(), Instant::now());
+                    sessions.close(&record.key());
                     Standing::Unknown
                 }
                 Phase::Converted => Standing::Maildir { run: record.run.clone() },
@@ -94,7 +92,7 @@ impl Flow {
         Ok(Arc::new_cyclic(|myself| Self {
             settings,
             records,
-            sessions: Sessions::default(),
+            sessions,
             site: Site::default(),
             memory: Mutex::new(memory),
             watch: Mutex::new(watch),
@@ -102,7 +100,7 @@ impl Flow {
         }))
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         // Nothing below leaves it half changed.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,7 +110,7 @@ impl Flow {
     }
 
     /// The mailbox's turn, if nobody has it.
-    fn turn(&self, key: &MailboxKey) -> Option<Turn<'_>> {
+    pub(super) fn turn(&self, key: &MailboxKey) -> Option<Turn<'_>> {
         self.memory().at_work.insert(key.clone()).then(|| Turn { flow: self, key: key.clone() })
     }
 
@@ -121,23 +119,31 @@ impl Flow {
         LockSet { dotlock: has(Lock::Dotlock), fcntl: has(Lock::Fcntl), flock: has(Lock::Flock) }
     }
 
-    pub(super) fn job(
-        &self,
-        settings: &Settings,
-        record: &Record,
-        home: &Path,
-        folders: Option<&Path>,
-    ) -> Job {
+    /// What a worker of this run is told: how the mail lies by the record, how it is locked by the settings.
+    pub(super) fn job(&self, settings: &Settings, record: &Record, purpose: Purpose) -> Job {
+        let LockSet { dotlock, fcntl, flock } = self.lock_set(settings);
+        let Served { folders, index, control, layout, prefix, separator, uidl } = record.served.clone();
         Job {
+            purpose,
             run: record.run.clone(),
             user: record.user.clone(),
             uid: record.uid,
             gid: record.gid,
-            home: home.to_owned(),
+            home: record.home.clone(),
             maildir: record.maildir.clone(),
             work: record.work.clone(),
             inbox: record.inbox().map(|source| source.path.clone()).unwrap_or_default(),
-            folders: folders.map_or_else(PathBuf::new, Path::to_owned),
+            folders,
+            index,
+            control,
+            layout: match layout {
+                Layout::MaildirPlusPlus => job::Layout::MaildirPlusPlus,
+                Layout::Fs => job::Layout::Fs,
+            },
+            prefix,
+            separator,
+            locks: Locks { dotlock, fcntl, flock },
+            uidl,
             timezone: settings.config.mail.timezone.clone().unwrap_or_default(),
         }
     }
@@ -179,24 +185,6 @@ impl Flow {
 
     pub(super) fn settled(&self, record: &Record) {
         self.memory().unsettled.remove(&record.run);
-    }
-
-    /// Something has come to the old place.
-    pub(super) fn mark(&self, key: &MailboxKey) {
-        self.memory().marked.entry(key.clone()).or_insert(false);
-    }
-
-    /// The original may have changed between the commit and its being set aside.
-    pub(super) fn mark_by_content(&self, record: &Record) {
-        self.memory().marked.insert(record.key(), true);
-    }
-
-    pub(super) fn drained_to(&self, run: &RunId, entry: u64) -> Option<u64> {
-        self.memory().drained.get(&(run.clone(), entry)).copied()
-    }
-
-    pub(super) fn set_drained_to(&self, run: &RunId, entry: u64, to: u64) {
-        self.memory().drained.insert((run.clone(), entry), to);
     }
 
     /// A number for an archive entry that no entry ever had: the work folder remembers positions by it.
@@ -288,79 +276,7 @@ impl Flow {
         for run in due {
             self.settle_run(&run);
         }
-        self.find_changes();
-        let marked: Vec<(MailboxKey, bool)> = self.memory().marked.drain().collect();
-        let settings = self.settings();
-        for (key, by_content) in marked {
-            self.drain_one(&settings, &key, by_content);
-        }
-    }
-
-    fn drain_one(&self, settings: &Settings, key: &MailboxKey, by_content: bool) {
-        let Some(record) = self.records.latest(key).filter(|record| record.phase == Phase::Converted) else {
-            return;
-        };
-        let again = |by_content: bool| {
-            let mut memory = self.memory();
-            *memory.marked.entry(key.clone()).or_insert(by_content) |= by_content;
-        };
-        let Some(_turn) = self.turn(key) else { return again(by_content) };
-        match drain::drain(self, settings, &record, by_content) {
-            Ok(drained) if drained.left > 0 => again(by_content),
-            Ok(_) => {}
-            Err(why) => {
-                tracing::warn!(user = ?record.user, run = record.run, "mail at the old place cannot be carried over yet: {why}");
-                again(by_content);
-            }
-        }
-    }
-
-    /// Marks the mailboxes of whose archive entries something is left to drain: a dead agent had begun, or mail came to a set-aside spool while nobody watched. No event tells of that, and the place
-    /// itself may be quiet.
-    fn mark_leftovers(&self, records: &[Arc<Record>]) {
-        let mut archives: HashMap<&Path, HashSet<String>> = HashMap::new();
-        for record in records.iter().filter(|record| record.phase == Phase::Converted) {
-            let runs =
-                archives.entry(&record.archive).or_insert_with(|| runs_with_leftovers(&record.archive));
-            let original = record.archive.join(format!("{}.0", record.run));
-            let length = record.inbox().map_or(0, |source| source.length);
-            let grown = || original.symlink_metadata().is_ok_and(|file| file.len() > length);
-            if runs.contains(&record.run) || grown() {
-                self.mark(&record.key());
-            }
-        }
-    }
-
-    /// Marks the mailboxes at whose old places something has come.
-    fn find_changes(&self) {
-        let changes = self.watch.lock().unwrap_or_else(PoisonError::into_inner).changes();
-        let rescan = {
-            let mut memory = self.memory();
-            let due = changes.everything || memory.last_scan.is_none_or(|last| last.elapsed() > RESCAN);
-            if due {
-                memory.last_scan = Some(Instant::now());
-            }
-            due
-        };
-        if !rescan && changes.files.is_empty() {
-            return;
-        }
-        let records = self.records.all();
-        if rescan {
-            self.mark_leftovers(&records);
-        }
-        for record in records.iter().filter(|record| record.phase == Phase::Converted) {
-            let Some(inbox) = record.inbox() else { continue };
-            let hit =
-                inbox.path.parent().zip(inbox.path.file_name()).is_some_and(|(folder, name)| {
-                    changes.files.contains(&(folder.to_owned(), name.to_owned()))
-                }) || changes.files.iter().any(|(folder, name)| {
-                    *folder == record.archive && name.to_string_lossy().starts_with(&record.run)
-                });
-            if hit || (rescan && !looks_quiet(&inbox.path)) {
-                self.mark(&record.key());
-            }
-        }
+        self.look_after_late_mail(&self.settings());
     }
 
     fn blocking<T: Send + 'static>(
@@ -382,22 +298,6 @@ fn grace(settings: &Settings) -> Option<Instant> {
     let mut dovecots = config.site.dovecot_config.iter().map(|config| Dovecot::new(config));
     let runs = config.site.readers.contains(&Reader::Dovecot) && dovecots.any(|dovecot| dovecot.is_running());
     runs.then(|| Instant::now() + config.sessions.budget)
-}
-
-/// Runs that have more in this archive folder than their original: entries to be drained, or the lock of a dead drain.
-fn runs_with_leftovers(archive: &Path) -> HashSet<String> {
-    let names = std::fs::read_dir(archive).into_iter().flatten().flatten();
-    names
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter_map(|name| {
-            name.rsplit_once('.').filter(|(_, kind)| *kind != "0").map(|(run, _)| run.to_owned())
-        })
-        .collect()
-}
-
-/// Whether a file of exactly a tombstone's size stands there; only a hint for the rescan.
-fn looks_quiet(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() == tombstone::TOMBSTONE_LEN)
 }
 
 impl Mailboxes for Flow {
@@ -432,6 +332,10 @@ impl Mailboxes for Flow {
 
     fn abandoned(&self, lease: LeaseId) {
         self.sessions.abandoned(lease);
+    }
+
+    fn arrived(&self, key: &MailboxKey) {
+        self.mark_arrival(key);
     }
 
     fn recover(&self) -> BoxFuture<'_, ()> {

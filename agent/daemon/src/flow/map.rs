@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use crate::records::{Phase, Record};
+use crate::records::{Layout, Phase, Record};
 
 /// Its name in the state folder.
 const NAME: &str = "userdb";
@@ -43,7 +43,11 @@ fn line(record: &Record) -> Option<String> {
         return None;
     }
     let mut line = String::new();
+    let layout = match record.served.layout {
+        Layout::MaildirPlusPlus => "",
+        Layout::Fs => ":LAYOUT=fs",
+    };
     // Writing to a string cannot fail.
-    let _ = writeln!(line, "{}:::::::userdb_mail=maildir:{maildir}", record.user);
+    let _ = writeln!(line, "{}:::::::userdb_mail=maildir:{maildir}{layout}", record.user);
     Some(line)
 }

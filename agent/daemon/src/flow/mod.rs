@@ -9,6 +9,7 @@ mod dovecot;
 mod drain;
 mod file_lease;
 mod gate;
+mod late;
 mod location;
 mod mailboxes;
 mod map;
@@ -17,12 +18,12 @@ mod sessions;
 mod settle;
 mod site;
 mod spool;
+mod told;
 mod watch;
 
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,14 +43,13 @@ fn unix_seconds() -> u64 {
 
 /// The account as it was when the run began; enough for all that follows the commit, whatever has become of the name since.
 fn account_of(record: &Record) -> Account {
-    let home = record.maildir.parent().map_or_else(PathBuf::new, PathBuf::from);
     Account {
         name: record.user.clone(),
         uid: record.uid,
         gid: record.gid,
-        home,
+        home: record.home.clone(),
         inbox: record.inbox().map(|source| source.path.clone()).unwrap_or_default(),
-        folders: None,
+        folders: Some(record.served.folders.clone()).filter(|root| !root.as_os_str().is_empty()),
         maildir: record.maildir.clone(),
         work: record.work.clone(),
         archive: record.archive.clone(),
@@ -120,6 +120,9 @@ pub trait Mailboxes: Send + Sync {
 
     /// The script went away without an answer: it decides for the mbox by itself, so this binds as `Stay`, whatever is under way.
     fn abandoned(&self, lease: LeaseId);
+
+    /// The user has arrived: mail at the old places of folders is looked for, if the Maildir is the mail.
+    fn arrived(&self, key: &MailboxKey);
 
     /// Brings every `begun` run to its end by what the disk says; called once at start, before [`Standing::Unknown`] can vanish.
     fn recover(&self) -> BoxFuture<'_, ()>;

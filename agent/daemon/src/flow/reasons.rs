@@ -10,9 +10,16 @@ use super::spool::SpoolError;
 use crate::account::Account;
 use crate::outcome::{Outcome, Reason};
 
+/// Names of folders are the user's, and the worker's to tell.
+const NAMED: &str = "the journal names it";
+
 pub(super) fn blocked(block: Block, detail: u64, account: &Account) -> Reason {
     let Account { home, maildir, work, inbox, .. } = account;
     let (home, maildir, work, inbox) = (home.display(), maildir.display(), work.display(), inbox.display());
+    let mailbox = |position| match position {
+        0 => "the inbox".to_owned(),
+        position => format!("mailbox number {position}"),
+    };
     let errno = || Errno::from_raw(i32::try_from(detail).unwrap_or(0)).desc();
     let (text, mend) = match block {
         Block::MaildirExists => (
@@ -28,8 +35,8 @@ pub(super) fn blocked(block: Block, detail: u64, account: &Account) -> Reason {
             "give it to the user".to_owned(),
         ),
         Block::OtherMount => (
-            format!("{work} and {maildir} are on different mounts"),
-            "put mail.work on the mount of mail.maildir".to_owned(),
+            format!("{work} and {maildir}, or the mbox folders, are on different mounts"),
+            "put mail.work on the mount of mail.maildir and mail.folders".to_owned(),
         ),
         Block::WorkForeign => (format!("{work} is no folder of the user's own"), "move it away".to_owned()),
         Block::NotMbox => (
@@ -37,12 +44,59 @@ pub(super) fn blocked(block: Block, detail: u64, account: &Account) -> Reason {
             "Dovecot refuses it too; mend that line or move the file away".to_owned(),
         ),
         Block::Keywords => (
-            "the mailbox uses more keywords than a Maildir can name (26), or its UIDs are used up".to_owned(),
-            "remove keywords in a mail client".to_owned(),
+            format!(
+                "{} uses more keywords than a Maildir can name (26), and Dovecot has no index of it",
+                mailbox(detail)
+            ),
+            "open it once in a mail client, which makes the index, or remove keywords there".to_owned(),
         ),
-        Block::Folders => (
-            format!("{detail} mbox folders besides the inbox; folders are not converted yet"),
-            "wait for the version that converts folders".to_owned(),
+        Block::UidsUsedUp => (
+            format!("the UIDs of {} are used up", mailbox(detail)),
+            "copy its messages to a new folder in a mail client, and delete it".to_owned(),
+        ),
+        Block::Names => (
+            format!("the name of {} cannot be kept; {NAMED}", mailbox(detail)),
+            "rename it in a mail client, or set mail.layout = \"fs\"".to_owned(),
+        ),
+        Block::Link => (
+            format!("{detail} of the files and folders below the mbox root are symbolic links; {NAMED}"),
+            "put the files themselves there".to_owned(),
+        ),
+        Block::Differs => (
+            format!("what Dovecot says of {} is not what its file holds", mailbox(detail)),
+            "run `doveadm force-resync` on it, and look whether another Dovecot or mail program uses it"
+                .to_owned(),
+        ),
+        Block::TooManyFolders => (
+            format!("{detail} mailboxes, or levels of them, are more than one commit can hold safely"),
+            "raise LimitNOFILE of mailready-agent.service, or hold this user".to_owned(),
+        ),
+        Block::SameRoot => (
+            format!("{maildir} and the mbox root lie within one another"),
+            "set mail.maildir to a folder of its own".to_owned(),
+        ),
+        Block::FolderForeign => (
+            format!("{} or the folder that it lies in is not the user's own; {NAMED}", mailbox(detail)),
+            "give it to the user, or move it away".to_owned(),
+        ),
+        Block::NotRepresentable => (
+            format!("the message with UID {detail} cannot be kept as it is in an mbox; {NAMED}"),
+            "delete that message, or move it to where it is kept otherwise".to_owned(),
+        ),
+        Block::MailWithChildren => (
+            format!(
+                "{} holds messages and has mailboxes below it, which no mbox can; {NAMED}",
+                mailbox(detail)
+            ),
+            "move its messages to another folder in a mail client".to_owned(),
+        ),
+        Block::PlaceTaken => (
+            format!("something that is not ours stands where {} belongs; {NAMED}", mailbox(detail)),
+            "move it away".to_owned(),
+        ),
+        Block::OriginalLost => (
+            format!("the original of {} is not where it was set aside; {NAMED}", mailbox(detail)),
+            "bring it back from a backup".to_owned(),
         ),
         Block::NoRoom => (
             format!("no room or quota for the Maildir: {}", errno()),
@@ -124,6 +178,11 @@ pub(super) fn sessions(protocols: &[String]) -> Reason {
 
 pub(super) fn in_use() -> Reason {
     Reason::new("in-use", "another program keeps the mbox open or locked", "")
+}
+
+/// For the journal: the run is settled later.
+pub(super) fn folders_left(count: u64) -> String {
+    format!("{count} folders still stand at their old places")
 }
 
 pub(super) fn changing() -> Reason {

@@ -1,7 +1,8 @@
 //! Sessions and their leases: who has been told which mailbox to open, and lives.
 //!
 //! A lease is bound to a process by a pidfd, and ends when that process ends, by no clock. Between `enter_commit` and the end of the commit no new `Stay` is
-//! bound except by a script that has already gone its own way, and that one meets the mailbox's locks and then the tombstone.
+//! bound except by a script that has already gone its own way, and that one meets the mailbox's locks and then the tombstone. While a rollback has closed a mailbox nothing is bound at all:
+//! the Maildir is about to go and the mbox not there yet.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -86,6 +87,16 @@ struct State {
     next: u64,
     leases: HashMap<LeaseId, Lease>,
     committing: HashSet<MailboxKey>,
+    rolling_back: HashSet<MailboxKey>,
+}
+
+impl State {
+    fn living(&self, key: &MailboxKey, told: Bind) -> impl Iterator<Item = &Lease> {
+        let lives = move |lease: &&Lease| {
+            lease.key == *key && lease.bound == Some(told) && !lease.process.has_ended()
+        };
+        self.leases.values().filter(lives)
+    }
 }
 
 /// Whether a process of `peer` may be the session of user `uid`: imap and pop3 are still root's while the post-login script runs. A user who passes some other root's
@@ -125,9 +136,10 @@ impl Sessions {
     /// Binds a lease, unless that answer may not be given now. `on_maildir` tells of a mailbox, under the same lock that a commit is entered with, whether it is on Maildir.
     pub(super) fn bind(&self, id: LeaseId, answer: Bind, on_maildir: impl Fn(&MailboxKey) -> bool) -> bool {
         let mut state = self.state();
-        let State { leases, committing, .. } = &mut *state;
+        let State { leases, committing, rolling_back, .. } = &mut *state;
         let Some(lease) = leases.get_mut(&id) else { return true };
         let allowed = match answer {
+            _ if rolling_back.contains(&lease.key) => false,
             Bind::Stay => !committing.contains(&lease.key),
             Bind::Ready => on_maildir(&lease.key),
         };
@@ -143,24 +155,28 @@ impl Sessions {
         }
     }
 
-    /// Processes of living sessions that were told to open the mbox.
-    pub(super) fn staying(&self, key: &MailboxKey) -> Vec<u32> {
+    /// Processes of living sessions that were told so.
+    pub(super) fn living(&self, key: &MailboxKey, told: Bind) -> Vec<u32> {
         let state = self.state();
-        let staying = |lease: &&Lease| {
-            lease.key == *key && lease.bound == Some(Bind::Stay) && !lease.process.has_ended()
-        };
-        state.leases.values().filter(staying).map(|lease| lease.process.pid).collect()
+        state.living(key, told).map(|lease| lease.process.pid).collect()
     }
 
     /// Closes the mailbox for `Stay` until the guard is dropped; `None` if a session stays already.
     pub(super) fn enter_commit(&self, key: &MailboxKey) -> Option<Committing<'_>> {
         let mut state = self.state();
-        let stays = state
-            .leases
-            .values()
-            .any(|lease| lease.key == *key && lease.bound == Some(Bind::Stay) && !lease.process.has_ended());
+        let stays = state.living(key, Bind::Stay).next().is_some();
         (!stays && state.committing.insert(key.clone()))
             .then(|| Committing { sessions: self, key: key.clone() })
+    }
+
+    /// Closes the mailbox for every session until [`Sessions::reopen`]; those that ask meanwhile wait.
+    pub(super) fn close(&self, key: &MailboxKey) {
+        self.state().rolling_back.insert(key.clone());
+    }
+
+    /// A rollback has come to its end, or was given up.
+    pub(super) fn reopen(&self, key: &MailboxKey) {
+        self.state().rolling_back.remove(key);
     }
 
     /// Waits until a session that was listed has ended.
@@ -212,11 +228,12 @@ mod tests {
         let lease = sessions.register(key(), key().uid, &socket).unwrap();
         drop(sessions.enter_commit(&key()).expect("not bound yet"));
         assert!(sessions.bind(lease, Bind::Stay, |_| false));
-        assert_eq!(sessions.staying(&key()).len(), 1);
+        assert_eq!(sessions.living(&key(), Bind::Stay).len(), 1);
+        assert!(sessions.living(&key(), Bind::Ready).is_empty());
         assert!(sessions.enter_commit(&key()).is_none());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(sessions.staying(&key()).is_empty());
+        assert!(sessions.living(&key(), Bind::Stay).is_empty());
         assert!(sessions.enter_commit(&key()).is_some());
     }
 
@@ -231,6 +248,21 @@ mod tests {
         assert!(sessions.bind(lease, Bind::Ready, |_| true));
         drop(committing);
         assert!(sessions.bind(lease, Bind::Stay, |_| true));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn nothing_is_bound_while_a_rollback_has_closed_the_mailbox() {
+        let sessions = Sessions::default();
+        let (mut child, socket) = session();
+        let lease = sessions.register(key(), key().uid, &socket).unwrap();
+        sessions.close(&key());
+        assert!(!sessions.bind(lease, Bind::Ready, |_| true));
+        assert!(!sessions.bind(lease, Bind::Stay, |_| true));
+        sessions.reopen(&key());
+        assert!(sessions.bind(lease, Bind::Ready, |_| true));
+        assert_eq!(sessions.living(&key(), Bind::Ready).len(), 1);
         child.kill().unwrap();
         child.wait().unwrap();
     }

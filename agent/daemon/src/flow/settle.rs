@@ -4,12 +4,14 @@
 //! a conversion makes; otherwise stage, tombstone and record go, and the mbox was never anything but the mail. Both ways can be gone any number of times.
 
 use mailready_worker::RunId;
-use mailready_worker::wire::{Order, Report, Told};
+use mailready_worker::job::Purpose;
+use mailready_worker::wire::{Order, Report};
 
 use super::crew::{Worker, WorkerError};
 use super::gate::{self, IndexState};
 use super::spool::Spool;
-use super::{Flow, Standing, drain, reasons};
+use super::told::Told;
+use super::{Bind, Flow, Standing, drain, reasons};
 use crate::account::Account;
 use crate::outcome::{Outcome, Reason};
 use crate::records::Record;
@@ -30,7 +32,7 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
         Err(error) => return reasons::spool(&error),
     };
     // The worker holds the work folder's lock as long as it lives: having got it means that a worker left over from a dead agent is gone, and it is only now that looking makes sense.
-    let (mut worker, committed, length) = match probe(flow, settings, record) {
+    let (mut worker, found) = match probe(flow, settings, record) {
         Ok(answer) => answer,
         Err(error) => return reasons::worker(&error, &account),
     };
@@ -39,7 +41,7 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
         Ok(false) => {}
         Err(error) => return reasons::spool(&error),
     }
-    if !committed {
+    if !found.committed {
         tracing::info!(user = ?record.user, run = run.as_str(), "a run that had not come to its commit is undone; the mbox is the mail");
         if let Err(error) = spool.remove_tombstone(&run, 0) {
             return reasons::spool(&error);
@@ -56,11 +58,12 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
         ));
     }
     let mut record = record.clone();
-    record.source[0].length = length;
+    record.source[0].length = found.length;
+    record.boxes = found.folders + 1;
     // Where the mail is does not wait for the spool: what stands there is drained, now or later.
     flow.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
-    if let Err(why) = set_aside(flow, settings, &account, &spool, &run, &mut worker) {
-        tracing::warn!(user = ?record.user, run = run.as_str(), "the spool is not set aside yet: {why}");
+    if let Err(why) = set_aside(flow, settings, &account, &spool, &run, &mut worker, found.folders_left) {
+        tracing::warn!(user = ?record.user, run = run.as_str(), "the mboxes are not all set aside yet: {why}");
         return Outcome::Converted { run: record.run, messages: 0 };
     }
     let _ = worker.order(Order::Release, None);
@@ -72,24 +75,31 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
     Outcome::Converted { run: record.run, messages: 0 }
 }
 
-fn probe(flow: &Flow, settings: &Settings, record: &Record) -> Result<(Worker, bool, u64), WorkerError> {
-    let account = super::account_of(record);
-    let folders = settings
-        .config
-        .mail
-        .folders
-        .as_ref()
-        .and_then(|folders| folders.expand(&account.name, &account.home).ok());
-    let job = flow.job(settings, record, &account.home, folders.as_deref());
+/// What the disk says.
+struct Found {
+    /// The Maildir is in place.
+    committed: bool,
+    /// Bytes of the spool that it holds.
+    length: u64,
+    /// Folders in it.
+    folders: u64,
+    /// Of those, how many still stand at their old places.
+    folders_left: u64,
+}
+
+fn probe(flow: &Flow, settings: &Settings, record: &Record) -> Result<(Worker, Found), WorkerError> {
+    let job = flow.job(settings, record, Purpose::Drain);
     let mut worker = Worker::start(&settings.worker, &job, None)?;
     worker.order(Order::Probe, None)?;
     match worker.answer(&|| false, &mut |_, _, _| {})? {
-        Report::Probed { committed, length } => Ok((worker, committed, length)),
+        Report::Probed { committed, length, folders, folders_left, .. } => {
+            Ok((worker, Found { committed, length, folders, folders_left }))
+        }
         other => Err(worker.out_of_turn(other)),
     }
 }
 
-/// The exchange that a run did not come to, or came to and could not say so. Between the death of the run and now nobody held any lock: a session that had decided for the mbox before the commit may have
+/// The exchanges that a run did not come to, or came to and could not say so. Between the death of the run and now nobody held any lock: a session that had decided for the mbox before the commit may have
 /// opened it and stored flags, so this goes through the gate like any commit, and under Dovecot's own locks.
 fn set_aside(
     flow: &Flow,
@@ -98,18 +108,24 @@ fn set_aside(
     spool: &Spool,
     run: &RunId,
     worker: &mut Worker,
+    folders_left: u64,
 ) -> Result<(), String> {
-    if drain::is_set_aside(spool, run)? {
+    let spool_is_set_aside = drain::is_set_aside(spool, run)?;
+    if spool_is_set_aside {
         // Seen is not synced, and perhaps not root's yet.
         spool.sync().map_err(|error| error.to_string())?;
-        let original = spool.open_entry(run, 0).map_err(|error| error.to_string())?;
-        return original
-            .map_or(Ok(()), |original| spool.take_over(&original).map_err(|error| error.to_string()));
+        if let Some(original) = spool.open_entry(run, 0).map_err(|error| error.to_string())? {
+            spool.take_over(&original).map_err(|error| error.to_string())?;
+        }
+        if folders_left == 0 {
+            return Ok(());
+        }
     }
     tracing::debug!(step = "gate", who = "agent", run = run.as_str());
-    gate::end_sessions(flow, settings, account).map_err(|outcome| format!("{outcome:?}"))?;
-    let mut look = |_| {
-        worker.order(Order::Refresh(Told::default()), None)?;
+    gate::end_sessions(flow, settings, account, Bind::Stay).map_err(|outcome| format!("{outcome:?}"))?;
+    // The stage is committed: of what Dovecot says nothing is needed but that it has written.
+    let mut look = |_: Option<&Told>| {
+        worker.order(Order::Refresh, None)?;
         match worker.answer(&|| false, &mut |_, _, _| {})? {
             Report::Staged { indexed, index_changes, .. } => {
                 Ok(IndexState { indexed, changes: index_changes })
@@ -119,14 +135,27 @@ fn set_aside(
     };
     let quiet =
         gate::write_out(settings, account, &mut look).map_err(|error: WorkerError| error.to_string())?;
-    let confirmed = quiet.is_some()
-        && worker
-            .order(Order::Confirm, None)
-            .and_then(|()| worker.answer(&|| false, &mut |_, _, _| {}))
-            .map_err(|error| error.to_string())?
-            == (Report::Confirmed { messages: 0, length: 0 });
+    let confirmed = quiet
+        && matches!(
+            worker
+                .order(Order::Confirm, None)
+                .and_then(|()| worker.answer(&|| false, &mut |_, _, _| {}))
+                .map_err(|error| error.to_string())?,
+            Report::Confirmed { .. }
+        );
     if !confirmed {
         return Err("Dovecot's index of it keeps changing".to_owned());
     }
-    drain::set_aside_late(flow, settings, spool, run)
+    if folders_left > 0 {
+        let set_aside = worker
+            .order(Order::SetAside, None)
+            .and_then(|()| worker.answer(&|| false, &mut |_, _, _| {}))
+            .map_err(|error| error.to_string())?;
+        match set_aside {
+            Report::Committed { folders_left: 0 } => {}
+            Report::Committed { folders_left } => return Err(reasons::folders_left(folders_left)),
+            other => return Err(worker.out_of_turn(other).to_string()),
+        }
+    }
+    if spool_is_set_aside { Ok(()) } else { drain::set_aside_late(flow, settings, spool, run) }
 }

@@ -1,14 +1,14 @@
 //! The interlock: nothing is committed while the site's reader would not follow.
 //!
 //! A Dovecot whose imap or pop3 does not run our post-login script opens the mbox of a converted user, finds the tombstone and answers NO. So `doveconf -n` of every instance
-//! is asked for the script, for the two settings that make one process serve several sessions, which leases do not cover yet,
+//! is asked for the script, for the two settings that make one process serve several sessions, which leases do not cover yet, for the names that clients see folders under,
 //! and for POP3 identifiers that a Maildir would not have.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use mailready_config::{Config, Reader};
+use mailready_config::{Config, Layout, Reader};
 
 use super::dovecot::Dovecot;
 use crate::outcome::Reason;
@@ -20,7 +20,27 @@ pub(super) const POSTLOGIN: &str = "/etc/mailready/postlogin";
 const HOLDS: Duration = Duration::from_secs(10);
 
 /// When, what was asked, and the answer.
-type Answer = (Instant, Vec<PathBuf>, Result<(), Reason>);
+type Answer = (Instant, (Vec<PathBuf>, Layout), Result<Seen, Reason>);
+
+/// What clients see of the site; the same on mbox and Maildir.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Of the inbox namespace.
+    pub(super) prefix: String,
+    /// Between the levels of a folder's name.
+    pub(super) separator: char,
+    /// `pop3_uidl_format`, if a message's identifier has to be kept beside its UID; else empty.
+    pub(super) uidl: String,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { prefix: String::new(), separator: MBOX_SEPARATOR, uidl: String::new() }
+    }
+}
+
+/// What Dovecot shows for an mbox tree where nobody says otherwise.
+const MBOX_SEPARATOR: char = '/';
 
 /// The last answer.
 #[derive(Default)]
@@ -30,28 +50,47 @@ pub(super) struct Site {
 
 impl Site {
     /// Whether a commit is allowed; the reason names the lines to change.
-    pub(super) fn check(&self, config: &Config) -> Result<(), Reason> {
+    pub(super) fn check(&self, config: &Config) -> Result<Seen, Reason> {
         if !config.site.readers.contains(&Reader::Dovecot) {
-            return Ok(());
+            return Ok(Seen::default());
         }
-        let configs = &config.site.dovecot_config;
+        let question = (config.site.dovecot_config.clone(), config.mail.layout);
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((when, asked, answer)) = &*last
             && when.elapsed() < HOLDS
-            && asked == configs
+            && *asked == question
         {
             return answer.clone();
         }
-        let answer = configs.iter().try_for_each(|config| check_instance(&Dovecot::new(config)));
+        let answer = check_all(&question.0, question.1);
         if let Err(reason) = &answer {
             tracing::error!(code = reason.code, "no mailbox is committed: {reason}");
         }
-        *last = Some((Instant::now(), configs.clone(), answer.clone()));
+        *last = Some((Instant::now(), question, answer.clone()));
         answer
     }
 }
 
-fn check_instance(dovecot: &Dovecot) -> Result<(), Reason> {
+fn check_all(configs: &[PathBuf], layout: Layout) -> Result<Seen, Reason> {
+    let mut all: Option<Seen> = None;
+    for config in configs {
+        let seen = check_instance(&Dovecot::new(config), layout)?;
+        if all.as_ref().is_some_and(|other| *other != seen) {
+            return Err(Reason::new(
+                "site",
+                format!(
+                    "{} shows folders or POP3 identifiers otherwise than the instance before it",
+                    config.display()
+                ),
+                "give prefix, separator and pop3_uidl_format the same values in all instances",
+            ));
+        }
+        all = Some(seen);
+    }
+    Ok(all.unwrap_or_default())
+}
+
+fn check_instance(dovecot: &Dovecot, layout: Layout) -> Result<Seen, Reason> {
     let settings = dovecot.settings().map_err(|error| {
         Reason::new(
             "site",
@@ -61,11 +100,12 @@ fn check_instance(dovecot: &Dovecot) -> Result<(), Reason> {
     })?;
     let protocols = dovecot.setting("protocols").unwrap_or_default();
     let uidl_format = dovecot.setting("pop3_uidl_format").unwrap_or_default();
-    judge(&Section::parse(&settings), &protocols, &uidl_format).map_err(|(text, mend)| {
-        Reason::new("site", format!("{} {text}", dovecot.config().display()), mend)
-    })?;
+    let seen =
+        judge(&Section::parse(&settings), &protocols, &uidl_format, layout).map_err(|(text, mend)| {
+            Reason::new("site", format!("{} {text}", dovecot.config().display()), mend)
+        })?;
     if Path::new(POSTLOGIN).exists() {
-        Ok(())
+        Ok(seen)
     } else {
         Err(Reason::new(
             "site",
@@ -78,7 +118,12 @@ fn check_instance(dovecot: &Dovecot) -> Result<(), Reason> {
 }
 
 /// What is wrong with an instance, and the lines that mend it.
-fn judge(root: &Section, protocols: &str, uidl_format: &str) -> Result<(), (String, String)> {
+fn judge(
+    root: &Section,
+    protocols: &str,
+    uidl_format: &str,
+    layout: Layout,
+) -> Result<Seen, (String, String)> {
     for protocol in
         ["imap", "pop3"].into_iter().filter(|each| protocols.split_whitespace().any(|word| word == *each))
     {
@@ -113,16 +158,11 @@ fn judge(root: &Section, protocols: &str, uidl_format: &str) -> Result<(), (Stri
             ));
         }
     }
-    if protocols.split_whitespace().any(|word| word == "pop3") && !is_kept(uidl_format) {
-        return Err((
-            format!(
-                "makes POP3 identifiers that a Maildir would not have (pop3_uidl_format = {uidl_format})"
-            ),
-            "wait for the version that carries them over, or set a format of %u and %v alone".to_owned(),
-        ));
-    }
+    let serves_pop3 = protocols.split_whitespace().any(|word| word == "pop3");
+    let uidl = if serves_pop3 { kept_uidl(uidl_format)? } else { String::new() };
+    let (prefix, separator) = names(root, layout)?;
     match root.value("imap_hibernate_timeout") {
-        None | Some("0" | "0 secs") => Ok(()),
+        None | Some("0" | "0 secs") => Ok(Seen { prefix, separator, uidl }),
         Some(timeout) => Err((
             format!(
                 "hibernates IMAP sessions (imap_hibernate_timeout = {timeout}), which leases do not cover yet"
@@ -132,12 +172,63 @@ fn judge(root: &Section, protocols: &str, uidl_format: &str) -> Result<(), (Stri
     }
 }
 
-/// Whether a format is made of UID and UIDVALIDITY alone, which a Maildir keeps; an empty one cannot be told.
-fn is_kept(format: &str) -> bool {
-    let mut rest = format.split('%').skip(1);
-    rest.all(|token| {
-        token.trim_start_matches(|c: char| c.is_ascii_digit() || c == 'X').starts_with(['u', 'v'])
-    })
+/// Prefix and separator of the namespace that holds the inbox. They have to be the same on mbox and Maildir, or every client would see other folders.
+fn names(root: &Section, layout: Layout) -> Result<(String, char), (String, String)> {
+    let is_inbox = |section: &&Section| section.kind == "namespace" && section.value("inbox") == Some("yes");
+    let inbox = root.sections.iter().find(is_inbox);
+    let value = |key| inbox.and_then(|inbox| inbox.value(key)).unwrap_or_default();
+    let name = inbox.map_or("inbox", |inbox| inbox.name.as_str());
+    if !value("location").is_empty() {
+        return Err((
+            format!(
+                "has a location of its own in namespace {name} ({}), which the post-login script cannot change",
+                value("location")
+            ),
+            format!("set mail_location to it, and take the line out of namespace {name}"),
+        ));
+    }
+    let prefix = value("prefix").to_owned();
+    match (value("separator").chars().next(), layout) {
+        (None, Layout::MaildirPlusPlus) => Err((
+            format!("leaves the separator of namespace {name} to the format: / for mbox, . for a Maildir"),
+            format!("set namespace {name} {{ inbox = yes separator = {MBOX_SEPARATOR} }}"),
+        )),
+        (None, Layout::Fs) => Ok((prefix, MBOX_SEPARATOR)),
+        (Some(separator), _) => Ok((prefix, separator)),
+    }
+}
+
+/// Whether clients are told the same POP3 identifiers from a Maildir: of UID and UIDVALIDITY (`%u`, `%v`) they are by themselves, and of the header's MD5 (`%g`) if it is kept, for which the
+/// format is given back. An empty one cannot be told.
+fn kept_uidl(format: &str) -> Result<String, (String, String)> {
+    let mut needs_md5 = false;
+    for token in format.split('%').skip(1) {
+        match token.trim_start_matches(|c: char| c.is_ascii_digit() || c == 'X').chars().next() {
+            Some('u' | 'v') => {}
+            Some('g') if token.starts_with('g') => needs_md5 = true,
+            // On an mbox it is the same as %g, which a Maildir has too.
+            Some('m') if token.starts_with('m') => {
+                return Err((
+                    format!(
+                        "makes POP3 identifiers that new mail in a Maildir would not have (pop3_uidl_format = {format})"
+                    ),
+                    format!(
+                        "set pop3_uidl_format = {}, which gives the same identifiers now",
+                        format.replace("%m", "%g")
+                    ),
+                ));
+            }
+            _ => {
+                return Err((
+                    format!(
+                        "makes POP3 identifiers that a Maildir would not have (pop3_uidl_format = {format})"
+                    ),
+                    "set a format of %u, %v and %g".to_owned(),
+                ));
+            }
+        }
+    }
+    Ok(if needs_md5 { format.to_owned() } else { String::new() })
 }
 
 /// A block of `doveconf -n`: `name = value` lines and `type name {` blocks.
@@ -202,15 +293,28 @@ service pop3-postlogin {
 service pop3 {
   executable = pop3 pop3-postlogin
 }
+namespace inbox {
+  inbox = yes
+  location =
+  mailbox Sent {
+    special_use = \\Sent
+  }
+  prefix =
+  separator = /
+}
 ";
 
-    fn judged(text: &str) -> Result<(), String> {
-        judge(&Section::parse(text), " imap lmtp pop3", "%08Xu%08Xv").map_err(|(text, _)| text)
+    fn judged_as(text: &str, layout: Layout) -> Result<Seen, String> {
+        judge(&Section::parse(text), " imap lmtp pop3", "%08Xu%08Xv", layout).map_err(|(text, _)| text)
+    }
+
+    fn judged(text: &str) -> Result<Seen, String> {
+        judged_as(text, Layout::MaildirPlusPlus)
     }
 
     #[test]
     fn a_site_with_the_script_for_both_protocols_is_good() {
-        assert_eq!(judged(GOOD), Ok(()));
+        assert_eq!(judged(GOOD), Ok(Seen::default()));
     }
 
     #[test]
@@ -223,16 +327,36 @@ service pop3 {
     }
 
     #[test]
-    fn pop3_identifiers_of_uid_and_uidvalidity_are_kept_and_others_are_not() {
+    fn the_separator_has_to_be_the_one_that_clients_know() {
+        let unsaid = GOOD.replace("  separator = /\n", "");
+        assert!(judged(&unsaid).unwrap_err().contains("separator of namespace inbox"));
+        assert_eq!(judged_as(&unsaid, Layout::Fs), Ok(Seen::default()), "the same for mbox and fs");
+        let dot = GOOD.replace("separator = /", "separator = .").replace("prefix =\n", "prefix = INBOX.\n");
+        let seen = judged(&dot).unwrap();
+        assert_eq!((seen.prefix.as_str(), seen.separator), ("INBOX.", '.'));
+        let without_namespace = GOOD.split("namespace").next().unwrap();
+        assert!(judged(without_namespace).unwrap_err().contains("separator"));
+    }
+
+    #[test]
+    fn a_location_inside_of_the_namespace_would_win_over_the_scripts() {
+        let own = GOOD.replace("location =\n", "location = mbox:~/mail\n");
+        assert!(judged(&own).unwrap_err().contains("mbox:~/mail"));
+    }
+
+    #[test]
+    fn pop3_identifiers_that_a_maildir_keeps_are_told_from_others() {
         for kept in ["%08Xu%08Xv", "%u", "%v.%u", "UID%u-%v"] {
-            assert!(is_kept(kept), "{kept}");
+            assert_eq!(kept_uidl(kept), Ok(String::new()), "{kept}");
         }
-        for lost in ["%m", "%g", "%f", "%08Xu%m", "%Mf"] {
-            assert!(!is_kept(lost), "{lost}");
+        assert_eq!(kept_uidl("%g"), Ok("%g".into()));
+        for lost in ["%m", "%f", "%08Xu%m", "%Mf", "%8g"] {
+            assert!(kept_uidl(lost).is_err(), "{lost}");
         }
-        let said = judge(&Section::parse(GOOD), "pop3", "%m").unwrap_err().0;
-        assert!(said.contains("pop3_uidl_format = %m"), "{said}");
-        assert_eq!(judge(&Section::parse(GOOD), "imap", "%m"), Ok(()));
+        assert!(kept_uidl("%m").unwrap_err().1.contains("pop3_uidl_format = %g"));
+        let judged = |protocols| judge(&Section::parse(GOOD), protocols, "%m", Layout::MaildirPlusPlus);
+        assert!(judged("pop3").unwrap_err().0.contains("pop3_uidl_format = %m"));
+        assert_eq!(judged("imap"), Ok(Seen::default()));
     }
 
     #[test]

@@ -14,6 +14,13 @@ fn record(run: &str, user: &str, uid: u32, started: u64) -> Record {
         work: format!("/home/{user}/.mailready").into(),
         archive: "/var/mail/.mailready".into(),
         started,
+        home: format!("/home/{user}").into(),
+        boxes: 2,
+        served: Served {
+            folders: format!("/home/{user}/mail").into(),
+            layout: Layout::Fs,
+            ..Served::default()
+        },
         source: vec![
             SourceRecord {
                 name: "Träume".into(),
@@ -64,11 +71,36 @@ fn the_file_is_the_toml_that_is_laid_down() {
     let (records, _) = Records::open(root.path()).unwrap();
     records.put(&record(ONE, "ann", 1001, 100)).unwrap();
     let text = fs::read_to_string(root.path().join("runs").join(ONE)).unwrap();
-    for line in
-        ["version = 1", "phase = \"begun\"", "started = 100", "[[source]]", "name = \"INBOX\"", "length = 9"]
-    {
+    for line in [
+        "version = 2",
+        "phase = \"begun\"",
+        "[served]",
+        "layout = \"fs\"",
+        "started = 100",
+        "[[source]]",
+        "name = \"INBOX\"",
+        "length = 9",
+    ] {
         assert!(text.contains(line), "no {line} in {text}");
     }
+}
+
+#[test]
+fn a_record_of_the_version_before_is_read() {
+    let root = tempfile::tempdir().unwrap();
+    Records::open(root.path()).unwrap();
+    let text = format!(
+        "version = 1\nrun = \"{ONE}\"\nuser = \"ann\"\nuid = 1001\ngid = 1001\nphase = \"converted\"\n\
+         maildir = \"/home/ann/Maildir\"\nwork = \"/home/ann/.mailready\"\narchive = \"/var/mail/.mailready\"\nstarted = 1\n\n\
+         [[source]]\nname = \"INBOX\"\npath = \"/var/mail/ann\"\ndev = 1\nino = 2\nlength = 3\n"
+    );
+    fs::write(root.path().join("runs").join(ONE), text).unwrap();
+    let (records, errors) = Records::open(root.path()).unwrap();
+    assert!(errors.is_empty(), "{errors:?}");
+    let record = &records.all()[0];
+    assert_eq!((record.version, record.home.as_path()), (RECORD_VERSION, Path::new("/home/ann")));
+    assert_eq!((&record.served, record.has_folders()), (&Served::default(), false));
+    records.put(record).unwrap();
 }
 
 #[test]
@@ -78,15 +110,15 @@ fn records_that_cannot_be_used_stay_and_refuse_their_user() {
     let (records, _) = Records::open(root.path()).unwrap();
     records.put(&record(ONE, "ann", 1001, 100)).unwrap();
     let good = fs::read_to_string(runs.join(ONE)).unwrap();
-    fs::write(runs.join(TWO), good.replace("version = 1", "version = 2").replace("ann", "bob")).unwrap();
+    fs::write(runs.join(TWO), good.replace("version = 2", "version = 3").replace("ann", "bob")).unwrap();
     fs::write(runs.join("20260103T000000Z-0123456789abcdef"), "half a re").unwrap();
     fs::write(runs.join("20260104T000000Z-0123456789abcdef"), good.replace("ann", "cid")).unwrap();
 
     let (records, errors) = Records::open(root.path()).unwrap();
     assert_eq!(records.all().len(), 1);
     assert_eq!(errors.len(), 3);
-    assert!(matches!(errors[0].fault, Fault::Version(2)));
-    assert!(records.refused("bob").unwrap().contains("version 2"));
+    assert!(matches!(errors[0].fault, Fault::Version(3)));
+    assert!(records.refused("bob").unwrap().contains("version 3"));
     assert!(matches!(errors[1].fault, Fault::Unreadable(_)));
     assert!(records.refused("cid").unwrap().contains("named otherwise"));
     assert_eq!(records.refused("ann"), None);
@@ -101,7 +133,7 @@ fn what_no_reader_would_take_is_not_written() {
     assert!(records.put(&Record { run: "../x".into(), ..good.clone() }).is_err());
     assert!(records.put(&Record { uid: 0, ..good.clone() }).is_err());
     assert!(records.put(&Record { source: Vec::new(), ..good.clone() }).is_err());
-    assert!(records.put(&Record { version: 2, ..good }).is_err());
+    assert!(records.put(&Record { version: 3, ..good }).is_err());
     assert!(records.remove("../../etc/passwd").is_err());
     assert_eq!(fs::read_dir(root.path().join("runs")).unwrap().count(), 0);
 }
