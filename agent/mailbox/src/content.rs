@@ -3,10 +3,11 @@
 //! What is small is collected and written by one call under its final name. What is not goes to a file of its own as it comes,
 //! and gets its name when its size is known: no message is too large.
 
+use crate::filter::Filter;
 use crate::fingerprint::Fingerprint;
-use crate::header::{Fed, HeaderFilter, Hidden};
+use crate::header::{Fed, Hidden};
 use crate::split::{HeaderEnd, Splitter};
-use crate::{Error, Result, dir};
+use crate::{Error, Result, Server, dir};
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
@@ -19,7 +20,7 @@ const HELD: usize = 1 << 20;
 
 /// Reads messages out of a splitter.
 pub(crate) struct Reader<'d> {
-    filter: HeaderFilter,
+    filter: Filter,
     /// Folder for what cannot be held: `tmp/` of a Maildir, say.
     overflow_dir: BorrowedFd<'d>,
     overflows: u64,
@@ -52,8 +53,9 @@ pub(crate) struct Measure {
 }
 
 impl<'d> Reader<'d> {
-    pub(crate) fn new(overflow_dir: BorrowedFd<'d>) -> Self {
-        Reader { filter: HeaderFilter::default(), overflow_dir, overflows: 0 }
+    /// By the rules of this server.
+    pub(crate) fn new(server: Server, overflow_dir: BorrowedFd<'d>) -> Self {
+        Reader { filter: Filter::of(server), overflow_dir, overflows: 0 }
     }
 
     /// Reads the message that the splitter stands at. `tell` hears its hidden headers and answers with the Content-Length to go
@@ -64,7 +66,7 @@ impl<'d> Reader<'d> {
         raw: bool,
         tell: &mut dyn FnMut(Hidden, &[u8]) -> Option<u64>,
     ) -> Result<Content> {
-        self.filter.reset();
+        self.filter.begin(split.from_line());
         let mut content = Content { held: Vec::new(), overflow: None };
         let mut in_header = !raw;
         let mut content_length = None;
@@ -88,7 +90,7 @@ impl<'d> Reader<'d> {
                 content.held.reserve(piece.len().min(HELD));
             }
             if !in_header {
-                content.held.extend_from_slice(piece);
+                self.filter.body(piece, &mut content.held);
             } else {
                 let mut heard = |which: Hidden, value: &[u8]| {
                     if !overruled {
@@ -99,7 +101,7 @@ impl<'d> Reader<'d> {
                     Fed::All => {}
                     Fed::Ended(n) => {
                         in_header = false;
-                        content.held.extend_from_slice(&piece[n..]);
+                        self.filter.body(&piece[n..], &mut content.held);
                         if !overruled {
                             split.header_ended(HeaderEnd { body: from + n as u64, content_length })?;
                         }
@@ -123,8 +125,8 @@ impl<'d> Reader<'d> {
         Ok(content)
     }
 
-    /// Who the message is that was read last.
-    pub(crate) fn fingerprint(&self) -> Fingerprint {
+    /// Who the message is that was read last, to Dovecot.
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
         self.filter.fingerprint()
     }
 

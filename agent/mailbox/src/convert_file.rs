@@ -54,7 +54,6 @@ pub fn convert_file(
     options: &Options,
     progress: OnProgress<'_>,
 ) -> Result<Converted> {
-    options.rules.check()?;
     let target = Target::new(maildir)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let file = open(mbox, flags, Mode::empty()).map(File::from).map_err(Error::io("open", mbox))?;

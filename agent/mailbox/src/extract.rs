@@ -178,7 +178,7 @@ impl Job<'_> {
     ) -> Result<()> {
         let (file, path, to) = (self.source, self.path.to_owned(), self.to);
         let mut split = Splitter::new(Window::new(file, path, from, to));
-        let mut reader = Reader::new(self.drain);
+        let mut reader = Reader::new(self.rules.server, self.drain);
         let arrived = i64::try_from(now()).unwrap_or(i64::MAX);
         let namer = Namer::of_entry(self.run, self.entry, now());
         // Keywords and UIDs of new mail are what whoever sent it says: they do not count.

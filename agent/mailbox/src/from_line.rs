@@ -5,6 +5,8 @@
 //! a zone's minutes count as seconds; and a date that does not exist makes the line no separator if the zone is written and
 //! is normalised as `mktime` does if it is not.
 
+pub(crate) mod right;
+
 use crate::rules::LocalTime;
 
 /// Date and time as a From_ line says it, not yet moved to UTC.
@@ -22,6 +24,10 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
+    /// A From_ line whose date nobody can read: 1970.
+    const UNKNOWN: Stamp =
+        Stamp { year: 1970, month: 0, day: 1, hour: 0, minute: 0, second: 0, zone_seconds: Some(0) };
+
     /// INTERNALDATE in unix seconds; what cannot be represented is 0, as in Dovecot.
     pub(crate) fn unix_seconds(&self, local: &mut LocalTime<'_>) -> i64 {
         match self.zone_seconds {

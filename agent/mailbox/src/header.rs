@@ -10,7 +10,7 @@
 
 use crate::fingerprint::{Counted, Fingerprint, Gather};
 
-/// One of the seven.
+/// One of the seven, or what qpopper goes by besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hidden {
     ContentLength,
@@ -20,6 +20,10 @@ pub(crate) enum Hidden {
     XKeywords,
     XStatus,
     XUid,
+    /// The message is UW's "FOLDER INTERNAL DATA": qpopper's word, by its own signs.
+    InternalData,
+    /// The POP3 identifier.
+    XUidl,
 }
 
 const HIDDEN: [(&[u8], Hidden); 7] = [

@@ -4,9 +4,11 @@
 //! first message only; an X-UID counts if it is larger than the one before and not larger than the next free one (a larger one
 //! may come from a stranger, and would use the UIDs up); whatever has none gets the next free one.
 
-use crate::Known;
+mod uw;
+
 use crate::error::BlockReason;
 use crate::header::Hidden;
+use crate::{Known, Server};
 
 /// Maildir flags of a message, as bits in the order of their letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +38,8 @@ pub(crate) struct Meta {
     /// Places in the folder's list of keywords.
     pub(crate) keywords: Vec<u16>,
     pub(crate) content_length: Option<u64>,
+    /// What POP3 clients know it by, where that is not Dovecot's to say.
+    pub(crate) uidl: Option<String>,
     /// "FOLDER INTERNAL DATA": no message.
     pub(crate) pseudo: bool,
     seen_imapbase: bool,
@@ -52,6 +56,7 @@ impl Meta {
 /// What is known of the mailbox so far.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
+    server: Server,
     known_validity: Option<u32>,
     uid_validity: Option<u32>,
     keywords: Vec<String>,
@@ -68,8 +73,15 @@ pub(crate) struct Position {
 }
 
 impl Folder {
+    /// By Dovecot's rules.
     pub(crate) fn new(known: &Known) -> Self {
+        Self::by(Server::Dovecot, known)
+    }
+
+    /// By the rules of this server.
+    pub(crate) fn by(server: Server, known: &Known) -> Self {
         Folder {
+            server,
             known_validity: known.uid_validity.filter(|v| *v != 0),
             uid_validity: None,
             keywords: known.keywords.clone(),
@@ -108,6 +120,11 @@ impl Folder {
 
     /// A hidden header of the message under way.
     pub(crate) fn header(&mut self, meta: &mut Meta, which: Hidden, value: &[u8]) {
+        match self.server {
+            Server::Dovecot => {}
+            Server::Uw => return self.uw_header(meta, which, value),
+            Server::Qpopper => return self.qpopper_header(meta, which, value),
+        }
         match which {
             Hidden::Status => {
                 for byte in value {
@@ -140,6 +157,8 @@ impl Folder {
                     meta.content_length = content_length(value);
                 }
             }
+            // Not Dovecot's.
+            Hidden::InternalData | Hidden::XUidl => {}
         }
     }
 

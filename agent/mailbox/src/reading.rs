@@ -8,7 +8,7 @@ use crate::output::{Home, Message, Order};
 use crate::rules::LocalTime;
 use crate::split::Splitter;
 use crate::stage::Plan;
-use crate::{Error, OnProgress, Progress, Result, Server, keywords, run_id, uidlist};
+use crate::{Error, OnProgress, Progress, Result, keywords, run_id, uidlist};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
@@ -75,7 +75,7 @@ impl<'s> Reading<'s> {
         mut split: Splitter<'_>,
         progress: OnProgress<'_>,
     ) -> Result<blake3::Hasher> {
-        let mut reader = Reader::new(self.tmp);
+        let mut reader = Reader::new(self.plan.rules.server, self.tmp);
         let mut meta = Meta::default();
         let mut local = LocalTime::after(&self.plan.rules.zone, self.state.local_offset);
         while let Some(head) = split.next_message()? {
@@ -128,7 +128,7 @@ impl<'s> Reading<'s> {
         let number = self.state.messages;
         let old = known.not_recent.map_or(meta.old, |not_recent| number < not_recent);
         let home = if old { Home::Cur } else { Home::New };
-        let ids = self.ids(number, meta.uid, reader);
+        let ids = self.ids(number, meta, reader);
         self.state.messages += 1;
         self.order(Order::Message(Message {
             number,
@@ -145,16 +145,15 @@ impl<'s> Reading<'s> {
 
     /// What else the server knew the message by. A GUID is given away once: where two messages have one, a replication takes them for
     /// copies of each other (formats.md 9).
-    fn ids(&mut self, number: u64, uid: u32, reader: &Reader<'_>) -> uidlist::Ids {
-        if self.plan.rules.server != Server::Dovecot {
-            return uidlist::Ids::default();
-        }
-        let who = reader.fingerprint();
+    fn ids(&mut self, number: u64, meta: &Meta, reader: &Reader<'_>) -> uidlist::Ids {
+        let Some(who) = reader.fingerprint() else {
+            return uidlist::Ids { guid: None, uidl: self.state.mailbox.uidl(meta, self.state.uid_validity) };
+        };
         let free = number < GUIDS as u64 && self.guids.insert(who.md5);
         let uidl = self.plan.known.uidl.as_ref();
         uidlist::Ids {
             guid: free.then_some(who.md5),
-            uidl: uidl.and_then(|uidl| uidl.of(uid, self.state.uid_validity, &who.md5, who.has_x_uidl)),
+            uidl: uidl.and_then(|uidl| uidl.of(meta.uid, self.state.uid_validity, &who.md5, who.has_x_uidl)),
         }
     }
 

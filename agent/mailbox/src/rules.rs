@@ -125,7 +125,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Only Dovecot's rules are known yet.
+    /// Mail that came late is drained where an agent has converted, and that knows Dovecot alone.
     pub(crate) fn check(&self) -> Result<()> {
         match self.server {
             Server::Dovecot => Ok(()),

@@ -5,10 +5,14 @@
 //! leads farther than the first separator and lands on another or on the end.
 //!
 //! The file is a stream here: a message comes as pieces, and its end is found while they pass.
+//!
+//! Other servers split by rules of their own; what they do otherwise is in `split/lines.rs`.
+
+mod lines;
 
 use crate::from_line::{self, Stamp};
 use crate::window::Window;
-use crate::{Error, Result};
+use crate::{Error, Result, Server};
 use memchr::memmem::Finder;
 
 /// A message's beginning.
@@ -31,6 +35,7 @@ pub(crate) struct HeaderEnd {
 
 /// See the module's text. Call [`Splitter::next_message`], then [`Splitter::piece`] until it gives `None`, and so on.
 pub(crate) struct Splitter<'fd> {
+    server: Server,
     window: Window<'fd>,
     finder: Finder<'static>,
     /// Offset of the next byte to hand out.
@@ -43,16 +48,28 @@ pub(crate) struct Splitter<'fd> {
     limit: Option<u64>,
     /// The first message has no separator in front.
     first: bool,
+    /// Where the body begins: for UW, which looks for separators in bodies alone.
+    body: Option<u64>,
+    /// Where the next From_ line begins: for UW and qpopper, whose separator is that line and nothing before it.
+    next: u64,
+    /// The From_ line of this message: for qpopper, which makes identifiers of it.
+    from_line: Vec<u8>,
 }
 
 /// The longest line whose end decides whether a separator stands where a Content-Length points.
 const PEEK: usize = 8192;
 
 impl<'fd> Splitter<'fd> {
-    /// Begins at the window's beginning, where a From_ line has to be.
+    /// By Dovecot's rules; begins at the window's beginning, where a From_ line has to be.
     pub(crate) fn new(window: Window<'fd>) -> Self {
+        Self::by(Server::Dovecot, window)
+    }
+
+    /// By the rules of this server.
+    pub(crate) fn by(server: Server, window: Window<'fd>) -> Self {
         let pos = window.filled_to();
         Splitter {
+            server,
             window,
             finder: Finder::new(b"\nFrom "),
             pos,
@@ -60,6 +77,9 @@ impl<'fd> Splitter<'fd> {
             header: pos,
             limit: Some(pos),
             first: true,
+            body: None,
+            next: pos,
+            from_line: Vec::new(),
         }
     }
 
@@ -81,8 +101,11 @@ impl<'fd> Splitter<'fd> {
     /// The next message. The pieces of the one before have all been taken.
     pub(crate) fn next_message(&mut self) -> Result<Option<Head>> {
         debug_assert_eq!(self.limit, Some(self.pos), "the message before was not read to its end");
-        if !self.first {
-            self.skip_line_end()?;
+        match (self.server, self.first) {
+            (Server::Dovecot, false) => drop(self.skip_line_end()?),
+            (Server::Uw, true) => self.skip_leading_blanks()?,
+            (_, true) => {}
+            (_, false) => self.pos = self.next,
         }
         if self.pos >= self.end() {
             return Ok(None);
@@ -116,7 +139,13 @@ impl<'fd> Splitter<'fd> {
         self.header = behind;
         self.searched = behind;
         self.limit = None;
+        self.body = None;
         head
+    }
+
+    /// The From_ line of the message under way; qpopper's alone.
+    pub(crate) fn from_line(&self) -> &[u8] {
+        &self.from_line
     }
 
     /// Skips LF or CRLF if one is here.
@@ -134,6 +163,15 @@ impl<'fd> Splitter<'fd> {
 
     /// The From_ line that begins at `pos`: its date and the offset behind it.
     fn take_from_line(&mut self) -> Result<Option<(Stamp, u64)>> {
+        if self.server != Server::Dovecot {
+            let Some(behind) = self.whole_from_line()? else { return Ok(None) };
+            let line = self.window.slice(self.pos, behind);
+            if self.server == Server::Qpopper {
+                self.from_line.clear();
+                self.from_line.extend_from_slice(line);
+            }
+            return Ok(from_line::right::parse(line, self.server == Server::Uw).map(|stamp| (stamp, behind)));
+        }
         let mut from = 0;
         let line_end = loop {
             let data = self.window.from(self.pos);
@@ -205,6 +243,9 @@ impl<'fd> Splitter<'fd> {
 
     /// Looks for the separator. Returns how far the message's bytes reach for sure; sets `limit` when that is its end.
     fn search(&mut self) -> Result<u64> {
+        if self.server != Server::Dovecot {
+            return self.search_lines();
+        }
         loop {
             let Some(i) = self.finder.find(self.window.from(self.searched)) else {
                 if self.window.at_end() {
@@ -264,7 +305,9 @@ impl<'fd> Splitter<'fd> {
 
     /// The header parser has come to the empty line: the Content-Length, if it lands, moves the message's end.
     pub(crate) fn header_ended(&mut self, end: HeaderEnd) -> Result<()> {
-        let Some(length) = end.content_length else { return Ok(()) };
+        let Some(length) = end.content_length.filter(|_| self.server == Server::Dovecot) else {
+            return Ok(());
+        };
         if self.limit.is_some_and(|limit| length <= limit - end.body) {
             return Ok(());
         }
@@ -277,7 +320,7 @@ impl<'fd> Splitter<'fd> {
     /// The message ended before its header did. If the body begins with a From_ line, the empty line before it looked like a
     /// separator, and a Content-Length can still say otherwise: then there are more pieces.
     pub(crate) fn header_did_not_end(&mut self, content_length: u64) -> Result<bool> {
-        if content_length == 0 {
+        if content_length == 0 || self.server != Server::Dovecot {
             return Ok(false);
         }
         let mut tail = [0; 2];
@@ -330,23 +373,31 @@ fn is_from_line(data: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::io::Write;
     use std::os::fd::AsFd;
 
     /// Offset, end and bytes of a message.
-    type Seen = (u64, u64, Vec<u8>);
+    pub(crate) type Seen = (u64, u64, Vec<u8>);
 
     /// The messages, read through a window of that many bytes, and the hash of all.
     fn split(mbox: &[u8], capacity: usize) -> Result<(Vec<Seen>, blake3::Hash)> {
+        split_by(Server::Dovecot, mbox, capacity)
+    }
+
+    pub(crate) fn split_by(
+        server: Server,
+        mbox: &[u8],
+        capacity: usize,
+    ) -> Result<(Vec<Seen>, blake3::Hash)> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(mbox).unwrap();
         let end = mbox.len() as u64;
         let hasher = blake3::Hasher::new();
         let window = Window::with_capacity(file.as_fd(), "mbox".into(), 0, end, hasher, 0, capacity);
-        let mut split = Splitter::new(window);
+        let mut split = Splitter::by(server, window);
         let mut messages = Vec::new();
         while let Some(head) = split.next_message()? {
             let mut bytes = Vec::new();

@@ -111,11 +111,10 @@ impl Stage {
         plan: Plan,
         progress: OnProgress<'_>,
     ) -> Result<Stage> {
-        plan.rules.check()?;
         let end = length_of(mbox, &plan.source.path)?;
         let mut stage = Stage {
             state: State {
-                mailbox: Folder::new(&plan.known),
+                mailbox: Folder::by(plan.rules.server, &plan.known),
                 keywords: keywords::Letters::default(),
                 last: None,
                 local_offset: 0,
@@ -212,7 +211,7 @@ impl Stage {
         out.take_back_last()?;
         if last.is_none_or(|last| last.position.sequence == 0) {
             // Nothing is left, and what the first message says about the mailbox may change with it.
-            self.state.mailbox = Folder::new(&self.plan.known);
+            self.state.mailbox = Folder::by(self.plan.rules.server, &self.plan.known);
             out.uidlist.cut(0)?;
             self.state.keywords.forget();
         }
@@ -242,7 +241,7 @@ impl Stage {
         let (read, written) = std::thread::scope(|scope| {
             let (out, syncer) = (&mut out, &mut syncer);
             let writing = scope.spawn(move || out.work(&queue, syncer));
-            let read = reading.run(Splitter::new(window), progress);
+            let read = reading.run(Splitter::by(self.plan.rules.server, window), progress);
             drop(reading);
             (read, writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });

@@ -167,14 +167,3 @@ fn a_writer_with_a_kernel_lock_is_waited_for_and_then_reported() {
     drop(writer);
     assert_eq!(convert(&place, "Maildir").unwrap(), 2);
 }
-
-#[test]
-fn servers_whose_rules_are_unknown_are_refused_before_anything_is_done() {
-    let place = Place::new(MBOX.as_bytes());
-    let options = Options { rules: Rules { server: Server::Uw, zone: Zone::utc() }, ..options() };
-    let maildir = place.dir.path().join("Maildir");
-    let error =
-        convert_file(&place.mbox_path(), &maildir, &options, &mut |_| ControlFlow::Continue(())).unwrap_err();
-    assert!(matches!(error, Error::NotYet(Server::Uw)), "{error}");
-    assert_eq!(beside(&place), ["mbox"]);
-}
