@@ -21,8 +21,8 @@ const HELD: usize = 1 << 20;
 /// Reads messages out of a splitter.
 pub(crate) struct Reader<'d> {
     filter: Filter,
-    /// Folder for what cannot be held: `tmp/` of a Maildir, say.
-    overflow_dir: BorrowedFd<'d>,
+    /// Folder for what cannot be held: `tmp/` of a Maildir, say. `None`: it is only counted.
+    overflow_dir: Option<BorrowedFd<'d>>,
     overflows: u64,
 }
 
@@ -36,7 +36,8 @@ pub(crate) struct Content {
 /// What could not be held: where it is, and what was counted of it.
 struct Overflow {
     name: String,
-    file: File,
+    /// `None`: nobody is going to store it.
+    file: Option<File>,
     hasher: blake3::Hasher,
     size: u64,
     bare_line_feeds: u64,
@@ -55,7 +56,12 @@ pub(crate) struct Measure {
 impl<'d> Reader<'d> {
     /// By the rules of this server.
     pub(crate) fn new(server: Server, overflow_dir: BorrowedFd<'d>) -> Self {
-        Reader { filter: Filter::of(server), overflow_dir, overflows: 0 }
+        Reader { filter: Filter::of(server), overflow_dir: Some(overflow_dir), overflows: 0 }
+    }
+
+    /// For messages that are measured and then discarded.
+    pub(crate) fn measuring() -> Self {
+        Reader { filter: Filter::of(Server::Dovecot), overflow_dir: None, overflows: 0 }
     }
 
     /// Reads the message that the splitter stands at. `tell` hears its hidden headers and answers with the Content-Length to go
@@ -138,7 +144,8 @@ impl<'d> Reader<'d> {
                 // No reader takes a name with a dot in front for mail.
                 let name = format!(".mailready-large-{}", self.overflows);
                 self.overflows += 1;
-                Box::new(Overflow::new(dir::create_file(self.overflow_dir, &name)?, name))
+                let file = self.overflow_dir.map(|folder| dir::create_file(folder, &name)).transpose()?;
+                Box::new(Overflow::new(file, name))
             }
         };
         overflow.take(&content.held)?;
@@ -149,7 +156,7 @@ impl<'d> Reader<'d> {
 }
 
 impl Overflow {
-    fn new(file: File, name: String) -> Self {
+    fn new(file: Option<File>, name: String) -> Self {
         Overflow {
             name,
             file,
@@ -161,7 +168,9 @@ impl Overflow {
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(Error::io("write", &self.name))?;
+        if let Some(file) = &mut self.file {
+            file.write_all(bytes).map_err(Error::io("write", &self.name))?;
+        }
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         self.bare_line_feeds += bare_line_feeds(bytes, self.ends_with_cr);
@@ -195,9 +204,11 @@ impl Content {
     ) -> Result<File> {
         let file = match self.overflow.take() {
             Some(overflow) => {
+                // Nobody stores what was only to be measured.
+                let file = overflow.file.ok_or_else(|| Error::io("name", name)(nix::errno::Errno::EBADF))?;
                 renameat2(overflow_dir, overflow.name.as_str(), folder, name, RenameFlags::RENAME_NOREPLACE)
                     .map_err(Error::io("name", name))?;
-                overflow.file
+                file
             }
             None => {
                 let mut file = dir::create_file(folder, name)?;

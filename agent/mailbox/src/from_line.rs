@@ -40,6 +40,11 @@ impl Stamp {
         }
     }
 
+    /// Whether it says its zone, and so means the same everywhere.
+    pub(crate) fn has_zone(&self) -> bool {
+        self.zone_seconds.is_some()
+    }
+
     /// Seconds since 1970 as if the zone were UTC; fields out of range carry over, as in `mktime` and `timegm`.
     fn civil_seconds(&self) -> i64 {
         days_since_1970(self.year, self.month + 1, self.day) * 86_400

@@ -276,7 +276,7 @@ fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// An IMAP atom of at most 50 bytes (`mail_max_keyword_length`).
-fn is_keyword(word: &[u8]) -> bool {
+pub(crate) fn is_keyword(word: &[u8]) -> bool {
     word.len() <= 50 && word.iter().all(|b| b.is_ascii_graphic() && !b"(){%*\"\\]".contains(b))
 }
 
