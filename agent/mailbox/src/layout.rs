@@ -33,8 +33,8 @@ pub enum Unkeepable {
     Dot,
     /// A level without a name, or one that leads elsewhere: `.` and `..`.
     NoName,
-    /// A level that begins with `.`: no reader shows it.
-    Hidden,
+    /// No client could ever open it, nor could it afterwards: Dovecot takes a name with `~` in front for none.
+    Unreachable,
     /// A level called as what a mailbox's own folder holds: `cur`, `new`, `tmp`, or a file of Dovecot's or ours.
     Reserved,
     /// Longer than a file name can be.
@@ -50,9 +50,7 @@ impl fmt::Display for Unkeepable {
                 "Maildir++ cannot keep a `.` in a folder name; set layout = \"fs\" or rename the folder"
             }
             Unkeepable::NoName => "a part of the name is empty, or leads elsewhere; rename the folder",
-            Unkeepable::Hidden => {
-                "a part of the name begins with `.`, which no reader of a Maildir shows; rename the folder"
-            }
+            Unkeepable::Unreachable => "no mail client can open a folder of that name; rename the folder",
             Unkeepable::Reserved => {
                 "a Maildir has files of its own by that name; set layout = \"maildir++\" or rename the folder"
             }
@@ -97,13 +95,15 @@ impl Layout {
         if matches!(disk, "" | "." | "..") || disk.contains('\0') {
             return Err(Unkeepable::NoName);
         }
+        if depth == 0 && disk.starts_with('~') {
+            return Err(Unkeepable::Unreachable);
+        }
         if disk.len() > FILE_NAME_MAX {
             return Err(Unkeepable::TooLong);
         }
         match self {
             Layout::MaildirPlusPlus if disk.contains('.') => Err(Unkeepable::Dot),
             Layout::MaildirPlusPlus => Ok(()),
-            Layout::Fs if disk.starts_with('.') => Err(Unkeepable::Hidden),
             Layout::Fs if matches!(disk, "cur" | "new" | "tmp") => Err(Unkeepable::Reserved),
             Layout::Fs if depth == 0 && is_file_of_the_root(disk) => Err(Unkeepable::Reserved),
             Layout::Fs => Ok(()),
@@ -145,6 +145,17 @@ pub fn level_name(disk: &[u8]) -> Option<String> {
     mutf7::decode(disk).filter(|name| !name.contains('/'))
 }
 
+/// The UTF-8 name of the mailbox that lies at `path` below an mbox root; `path` as it stands on disk, without a `/` in front. `None`: no client
+/// can reach it, since Dovecot refuses the name that it lists it by.
+pub fn mbox_name(path: &[u8]) -> Option<String> {
+    let levels: Option<Vec<String>> = path.split(|b| *b == b'/').map(level_name).collect();
+    let name = levels?.join("/");
+    // The inbox's own name, in whatever case, is the inbox, which is elsewhere. Other rules depend on no layout.
+    let unreachable =
+        name.eq_ignore_ascii_case(INBOX) || name.starts_with('~') || name.split('/').any(str::is_empty);
+    (!unreachable).then_some(name)
+}
+
 /// The form on disk of one level of a name.
 pub fn level_on_disk(name: &str) -> String {
     mutf7::encode(name)
@@ -181,7 +192,9 @@ mod tests {
         for (name, plus_plus, fs) in [
             ("sent.2001", Some(Dot), None),
             ("a/b.c", Some(Dot), None),
-            (".hid", Some(Dot), Some(Hidden)),
+            (".hid", Some(Dot), None),
+            ("~t", Some(Unreachable), Some(Unreachable)),
+            ("a/~t", None, None),
             ("a//b", Some(NoName), Some(NoName)),
             ("/a", Some(NoName), Some(NoName)),
             ("a/", Some(NoName), Some(NoName)),
@@ -216,12 +229,24 @@ mod tests {
             (Layout::MaildirPlusPlus, b".a&b"),
             (Layout::MaildirPlusPlus, b".INBOX"),
             (Layout::MaildirPlusPlus, b".\xff"),
-            (Layout::Fs, b".Sent"),
+            (Layout::Fs, b"~t"),
             (Layout::Fs, b"a/cur"),
             (Layout::Fs, b"../x"),
             (Layout::Fs, b"inbox"),
         ] {
             assert_eq!(layout.name(directory), None, "{}", directory.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_no_client_can_open_has_no_name() {
+        for path in [&b"~t"[..], b"inbox", b"INBOX", b"a//b", b"", b"a/", b"a&b", b"\xc3\xbc", b"a/\xff"] {
+            assert_eq!(mbox_name(path), None, "{}", path.escape_ascii());
+        }
+        for (path, name) in
+            [(&b"a/~t"[..], "a/~t"), (b"INBOX/x", "INBOX/x"), (b"Entw&APw-rfe/.b", "Entwürfe/.b")]
+        {
+            assert_eq!(mbox_name(path).as_deref(), Some(name));
         }
     }
 
