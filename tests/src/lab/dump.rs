@@ -1,10 +1,10 @@
 //! Everything that a mail client can see of an account, taken without leaving a trace: folders are examined, not selected,
 //! and bodies peeked at, so that even `\Recent` is the same for the next who looks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{LabError, Result};
-use super::imap::{Answer, Imap, Item};
+use super::imap::{Answer, Imap, Item, quoted};
 use super::machine::{Machine, User};
 use super::pop3::Pop3;
 
@@ -21,6 +21,8 @@ pub struct Dump {
     pub subscribed: Vec<Listed>,
     /// One for each folder that can be selected, in the order of `list`.
     pub folders: Vec<Folder>,
+    /// Names that LIST shows and the server does not open, with its reason: files in the mbox tree that are no mboxes.
+    pub refused: BTreeMap<Vec<u8>, String>,
     /// What POP3 shows.
     pub pop3: Drop3,
 }
@@ -56,7 +58,7 @@ pub struct Folder {
     pub highestmodseq: u64,
     /// UNSEEN: number of the first unseen message.
     pub unseen: Option<u64>,
-    /// STATUS (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN), as sent.
+    /// STATUS with all that it can be asked for, as sent.
     pub status: String,
     /// The messages, in the order of their numbers.
     pub messages: Vec<Message>,
@@ -78,12 +80,25 @@ pub struct Message {
     /// BODYSTRUCTURE in lower case: for a plain 7-bit text Dovecot says `text/plain; charset=us-ascii` out of its cache and the
     /// header's own spelling (`TEXT/PLAIN`) without one, for one and the same file.
     pub structure: String,
+    /// MODSEQ (RFC 7162).
+    pub modseq: u64,
+    /// X-GUID, if it was asked for: Dovecot's own identity of the message.
+    pub guid: Option<String>,
     /// `BODY[]`.
     pub body: Vec<u8>,
 }
 
+/// How closely to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// At all that mail clients ask for.
+    AsClients,
+    /// At X-GUID besides. With an mbox, Dovecot notes in its index that it was asked once, and goes on computing it.
+    WithGuids,
+}
+
 /// What POP3 shows ("maildrop" is its word for a mailbox).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drop3 {
     /// STAT: messages and bytes.
     pub stat: String,
@@ -93,7 +108,12 @@ pub struct Drop3 {
     pub uidl: Vec<String>,
     /// RETR of each.
     pub messages: Vec<Vec<u8>>,
+    /// TOP of each: its header and first lines.
+    pub tops: Vec<Vec<u8>>,
 }
+
+/// So many lines of the body are asked for by TOP.
+const TOP_LINES: u32 = 3;
 
 impl Dump {
     /// Logs in by IMAP, then by POP3, and takes everything down.
@@ -101,8 +121,16 @@ impl Dump {
     /// # Errors
     /// If a server refuses or breaks the protocol.
     pub fn take(machine: &Machine, user: &User) -> Result<Self> {
+        Self::look(machine, user, Look::AsClients)
+    }
+
+    /// As [`Self::take`], looking as closely as asked for.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn look(machine: &Machine, user: &User, look: Look) -> Result<Self> {
         let mut imap = Imap::login(machine, &user.name, &user.password)?;
-        let mut dump = Self::by_imap(&mut imap)?;
+        let mut dump = Self::of_session(&mut imap, look)?;
         imap.logout()?;
         dump.pop3 = Drop3::take(machine, user)?;
         Ok(dump)
@@ -113,6 +141,10 @@ impl Dump {
     /// # Errors
     /// As [`Self::take`].
     pub fn by_imap(imap: &mut Imap) -> Result<Self> {
+        Self::of_session(imap, Look::AsClients)
+    }
+
+    fn of_session(imap: &mut Imap, look: Look) -> Result<Self> {
         let capability = imap.ok("CAPABILITY")?;
         let capabilities =
             untagged(&capability, "CAPABILITY").flatten().map(Item::text).collect::<BTreeSet<_>>();
@@ -121,14 +153,16 @@ impl Dump {
             untagged(&namespace, "NAMESPACE").flatten().map(Item::text).collect::<Vec<_>>().join(" ");
         let list = listed(imap, "LIST")?;
         let subscribed = listed(imap, "LSUB")?;
-        let mut folders = Vec::new();
-        for entry in &list {
-            if !entry.attributes.contains("\\Noselect") {
-                folders.push(Folder::take(imap, &entry.name)?);
+        let (mut folders, mut refused) = (Vec::new(), BTreeMap::new());
+        for entry in list.iter().filter(|entry| !entry.attributes.contains("\\Noselect")) {
+            let probe = imap.command(&format!("STATUS {} (MESSAGES)", quoted(&entry.name)))?;
+            if probe.status == "OK" {
+                folders.push(Folder::look(imap, &entry.name, look)?);
+            } else {
+                refused.insert(entry.name.clone(), probe.text);
             }
         }
-        let pop3 = Drop3 { stat: String::new(), list: Vec::new(), uidl: Vec::new(), messages: Vec::new() };
-        Ok(Self { capabilities, namespace, list, subscribed, folders, pop3 })
+        Ok(Self { capabilities, namespace, list, subscribed, folders, refused, pop3: Drop3::default() })
     }
 
     /// The inbox.
@@ -176,16 +210,27 @@ impl Folder {
     /// # Errors
     /// As [`Dump::take`].
     pub fn take(imap: &mut Imap, name: &[u8]) -> Result<Self> {
-        let quoted = quote(name);
-        let status = imap.ok(&format!("STATUS {quoted} (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN)"))?;
+        Self::look(imap, name, Look::AsClients)
+    }
+
+    /// As [`Self::take`], looking as closely as asked for.
+    ///
+    /// # Errors
+    /// As [`Dump::take`].
+    pub fn look(imap: &mut Imap, name: &[u8], look: Look) -> Result<Self> {
+        let quoted = quoted(name);
+        let guid = if look == Look::WithGuids { " X-GUID" } else { "" };
+        let status = imap.ok(&format!(
+            "STATUS {quoted} (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ SIZE{guid})"
+        ))?;
         let mut folder = Self { name: name.to_vec(), ..Self::default() };
         folder.status = untagged(&status, "STATUS").filter_map(<[Item]>::last).map(Item::text).collect();
         let examined = imap.ok(&format!("EXAMINE {quoted}"))?;
         folder.take_figures(&examined);
         if folder.exists > 0 {
-            let fetched = imap.ok(
-                "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE BODY.PEEK[])",
-            )?;
+            let fetched = imap.ok(&format!(
+                "UID FETCH 1:* (UID FLAGS MODSEQ INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE{guid} BODY.PEEK[])"
+            ))?;
             for response in &fetched.untagged {
                 if let [number, kind, facts] = response.as_slice()
                     && kind.text() == "FETCH"
@@ -202,6 +247,12 @@ impl Folder {
         // Closes without expunging; EXAMINE could not anyway.
         imap.ok("CLOSE")?;
         Ok(folder)
+    }
+
+    /// The number of keywords that it has names for.
+    #[must_use]
+    pub fn keywords(&self) -> usize {
+        self.flags.iter().filter(|flag| !flag.starts_with('\\')).count()
     }
 
     fn take_figures(&mut self, examined: &Answer) {
@@ -241,6 +292,8 @@ impl Message {
             size: fact("RFC822.SIZE")?.text().parse().ok()?,
             envelope: fact("ENVELOPE")?.text(),
             structure: fact("BODYSTRUCTURE")?.text().to_ascii_lowercase(),
+            modseq: fact("MODSEQ")?.items().first()?.text().parse().ok()?,
+            guid: fact("X-GUID").map(|guid| guid.text()),
             body: match fact("BODY[]")? {
                 Item::Bytes(bytes) => bytes,
                 _ => return None,
@@ -262,15 +315,12 @@ impl Drop3 {
         };
         let list = table(pop3.lines("LIST")?);
         let uidl = table(pop3.lines("UIDL")?);
-        let messages =
-            (1..=list.len()).map(|number| pop3.lines(&format!("RETR {number}"))).collect::<Result<_>>()?;
+        let (mut messages, mut tops) = (Vec::new(), Vec::new());
+        for number in 1..=list.len() {
+            messages.push(pop3.lines(&format!("RETR {number}"))?);
+            tops.push(pop3.lines(&format!("TOP {number} {TOP_LINES}"))?);
+        }
         pop3.quit()?;
-        Ok(Self { stat, list, uidl, messages })
+        Ok(Self { stat, list, uidl, messages, tops })
     }
-}
-
-/// A mailbox name as a quoted string.
-fn quote(name: &[u8]) -> String {
-    let name = String::from_utf8_lossy(name);
-    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }

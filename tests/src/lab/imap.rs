@@ -63,6 +63,13 @@ pub struct Answer {
     pub text: String,
 }
 
+/// A mailbox name as a quoted string.
+#[must_use]
+pub fn quoted(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// A connection to an IMAP server.
 pub struct Imap {
     stream: BufReader<TcpStream>,
@@ -113,12 +120,17 @@ impl Imap {
     /// # Errors
     /// If the connection has ended.
     pub fn send(&mut self, command: &str) -> Result<String> {
+        self.send_bytes(command.as_bytes())
+    }
+
+    fn send_bytes(&mut self, command: &[u8]) -> Result<String> {
         self.commands += 1;
         let tag = format!("a{}", self.commands);
+        let line = [tag.as_bytes(), b" ", command, b"\r\n"].concat();
         self.stream
             .get_mut()
-            .write_all(format!("{tag} {command}\r\n").as_bytes())
-            .doing(|| format!("send {command}"))?;
+            .write_all(&line)
+            .doing(|| format!("send {}", String::from_utf8_lossy(&command[..command.len().min(80)])))?;
         Ok(tag)
     }
 
@@ -156,6 +168,23 @@ impl Imap {
             return Ok(answer);
         }
         Err(unexpected(command, &format!("{} {}", answer.status, answer.text)))
+    }
+
+    /// Saves a message in a folder, with the arguments that stand between them (flags, date), as a client with a copy of its
+    /// own does it.
+    ///
+    /// # Errors
+    /// As [`Self::ok`].
+    pub fn append(&mut self, folder: &[u8], arguments: &str, message: &[u8]) -> Result<Answer> {
+        let mut command =
+            format!("APPEND {}{arguments} {{{}+}}\r\n", quoted(folder), message.len()).into_bytes();
+        command.extend_from_slice(message);
+        let tag = self.send_bytes(&command)?;
+        let answer = self.finish(&tag, "APPEND")?;
+        if answer.status == "OK" {
+            return Ok(answer);
+        }
+        Err(unexpected("APPEND", &format!("{} {}", answer.status, answer.text)))
     }
 
     /// Says goodbye and waits until the server has closed, so that all it had to write is written.

@@ -32,11 +32,11 @@ mod wait;
 
 pub use agent::{CONFIG, Event, event, events};
 pub use binaries::Binaries;
-pub use compare::Differences;
+pub use compare::{Differences, Strictness, guids_of_several};
 pub use daemon::{Daemon, Line, Log};
-pub use dump::{Drop3, Dump, Folder, Listed, Message};
+pub use dump::{Drop3, Dump, Folder, Listed, Look, Message};
 pub use error::{Doing, LabError, Result};
-pub use imap::{Answer, Imap, Item, Response};
+pub use imap::{Answer, Imap, Item, Response, quoted};
 pub use machine::{MAIL_GID, Machine, User, tests_folder};
 pub use namespaces::Namespaces;
 pub use pop3::Pop3;
