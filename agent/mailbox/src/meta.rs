@@ -59,6 +59,8 @@ pub(crate) struct Folder {
     server: Server,
     known_validity: Option<u32>,
     uid_validity: Option<u32>,
+    /// UW: an X-UID counts.
+    uids_count: bool,
     keywords: Vec<String>,
     position: Position,
 }
@@ -84,6 +86,7 @@ impl Folder {
             server,
             known_validity: known.uid_validity.filter(|v| *v != 0),
             uid_validity: None,
+            uids_count: false,
             keywords: known.keywords.clone(),
             position: Position { sequence: 0, next_uid: known.uid_next.unwrap_or(1).max(1), last_uid: 0 },
         }

@@ -49,7 +49,8 @@ impl UwFilter {
         self.lines.feed(input, |part| self.shown.part(part, out, tell))
     }
 
-    /// The message ended within its header: what is left of it.
+    /// The message ended within its header: what is left of it. (Of a line that the end of the file cuts off UW shows more than there is:
+    /// it reads behind its buffer.)
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>, tell: &mut dyn FnMut(Hidden, &[u8])) {
         self.lines.finish(|part| self.shown.part(part, out, tell));
     }
@@ -147,6 +148,11 @@ mod tests {
     #[test]
     fn no_cr_is_shown_and_a_first_line_may_begin_with_a_blank() {
         assert_eq!(run(" x\r\nA: \r1\r\n\r\n", 1000).0, " x\nA: 1\n\n");
+    }
+
+    #[test]
+    fn a_line_that_is_cut_off_is_what_it_is() {
         assert_eq!(run("A: 1\r\nStatus: R", 1000).0, "A: 1\n");
+        assert_eq!(run("A: 1\nB", 1000).0, "A: 1\nB");
     }
 }
