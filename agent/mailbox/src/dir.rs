@@ -128,7 +128,7 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &str) -> Result<()> {
 }
 
 /// Calls `each` with every name in a folder, in no order, but for `.` and `..`.
-pub(crate) fn for_each_name(folder: &OwnedFd, name: &str, mut each: impl FnMut(&[u8])) -> Result<()> {
+pub(crate) fn for_each_name(folder: &impl AsFd, name: &str, mut each: impl FnMut(&[u8])) -> Result<()> {
     // A description of its own: the place in the listing belongs to it.
     let mut listing = Dir::openat(folder, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | SAFE, Mode::empty())
         .map_err(Error::io("list", name))?;

@@ -62,6 +62,7 @@ pub mod tree;
 mod uidl;
 mod uidlist;
 mod uw_header;
+pub mod validity;
 pub mod verify;
 mod window;
 

@@ -10,7 +10,7 @@ use crate::marker::Marker;
 use crate::names::{Namer, now};
 use crate::stage::{Ground, Plan, Source, Stage, SyncHow};
 use crate::verify::{Verified, verify};
-use crate::{Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, marker};
+use crate::{Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, marker, validity};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -34,6 +34,8 @@ pub struct Tree {
     levels: BTreeSet<String>,
     /// Boxes written so far: no two give their files the same names.
     written: u64,
+    /// The highest UIDVALIDITY that the server ever gave.
+    uid_validity_given: u32,
 }
 
 impl Tree {
@@ -47,6 +49,7 @@ impl Tree {
             boxes: BTreeMap::new(),
             levels: BTreeSet::new(),
             written: 0,
+            uid_validity_given: 0,
         })
     }
 
@@ -170,6 +173,12 @@ impl Tree {
         self.boxes.get_mut(&position).map_or(Ok(()), Stage::drop_index)
     }
 
+    /// Tells the highest UIDVALIDITY that the mbox tree's server ever gave ([`validity::highest`] of its control folder). A new mailbox of this
+    /// Maildir is going to get a higher one; whatever the mailboxes themselves have counts, too.
+    pub fn uid_validity_given(&mut self, highest: u32) {
+        self.uid_validity_given = highest;
+    }
+
     /// Reads everything back from disk and compares it with the receipts; see [`verify`].
     pub fn verify(&self, progress: OnProgress<'_>) -> Result<Verified> {
         let mut all = Verified::default();
@@ -184,6 +193,9 @@ impl Tree {
         let sources = self.boxes.values().map(Stage::marker_source).collect::<Result<_>>()?;
         let marker = Marker { run: self.ground.run.clone(), sources };
         let root = self.ground.root.as_fd();
+        let given = marker.sources.iter().map(|s| s.uid_validity).max().unwrap_or(0);
+        let present = u32::try_from(now()).unwrap_or(0);
+        validity::seed(root, given.max(self.uid_validity_given).max(present), self.ground.sync)?;
         let file = marker.write(root)?;
         if self.ground.sync == SyncHow::SyncFs {
             sync_file_system(root)?;
