@@ -72,7 +72,7 @@ impl<'d> Reader<'d> {
         raw: bool,
         tell: &mut dyn FnMut(Hidden, &[u8]) -> Option<u64>,
     ) -> Result<Content> {
-        self.filter.begin(split.from_line());
+        self.filter.begin(split.opening_line());
         let mut content = Content { held: Vec::new(), overflow: None };
         let mut in_header = !raw;
         let mut content_length = None;

@@ -144,7 +144,7 @@ impl<'fd> Splitter<'fd> {
     }
 
     /// The From_ line of the message under way; qpopper's alone.
-    pub(crate) fn from_line(&self) -> &[u8] {
+    pub(crate) fn opening_line(&self) -> &[u8] {
         &self.from_line
     }
 
