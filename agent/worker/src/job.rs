@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+pub use mailready_mailbox::Layout;
+
 use crate::wire::Garbled;
 
 /// Longest job in bytes.
@@ -39,24 +41,7 @@ impl Purpose {
     }
 }
 
-/// How mailboxes lie in the Maildir.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// Folder `a/b` is the directory `.a.b` in the root.
-    #[default]
-    MaildirPlusPlus,
-    /// Folder `a/b` is the directory `a/b`.
-    Fs,
-}
-
-impl Layout {
-    const WORDS: [(Self, &'static str); 2] = [(Self::MaildirPlusPlus, "maildir++"), (Self::Fs, "fs")];
-
-    /// Its word, as in `mail.layout`.
-    pub fn word(self) -> &'static str {
-        word(&Self::WORDS, &self)
-    }
-}
+const LAYOUTS: [(Layout, &str); 2] = [(Layout::MaildirPlusPlus, "maildir++"), (Layout::Fs, "fs")];
 
 fn word<T: PartialEq>(words: &[(T, &'static str)], value: &T) -> &'static str {
     words.iter().find(|(each, _)| each == value).map_or("", |(_, word)| word)
@@ -135,6 +120,8 @@ pub struct Job {
     pub locks: Locks,
     /// `pop3_uidl_format` if what it gives for a message hangs on the message's GUID (`%g`), so that it has to be kept; else empty.
     pub uidl: String,
+    /// `pop3_reuse_xuidl`: a header X-UIDL goes before that format.
+    pub reuse_xuidl: bool,
     /// `TZ` of the mail server; empty = the machine's.
     pub timezone: String,
 }
@@ -152,11 +139,12 @@ impl Job {
             &self.user,
             &uid,
             &gid,
-            self.layout.word(),
+            word(&LAYOUTS, &self.layout),
             &self.prefix,
             &separator,
             &locks,
             &self.uidl,
+            if self.reuse_xuidl { "1" } else { "0" },
             &self.timezone,
         ];
         let paths =
@@ -190,6 +178,7 @@ impl Job {
             separator,
             locks,
             uidl,
+            reuse_xuidl,
             timezone,
             ref paths @ ..,
         ] = fields[..]
@@ -221,21 +210,26 @@ impl Job {
             folders: path(folders),
             index: path(index),
             control: path(control),
-            layout: from_word(&Layout::WORDS, layout)?,
+            layout: from_word(&LAYOUTS, layout)?,
             prefix: text(prefix)?,
             separator: separator.parse().map_err(|_| Garbled)?,
             locks: Locks::decode(locks)?,
             uidl: text(uidl)?,
+            reuse_xuidl: match reuse_xuidl {
+                b"0" => false,
+                b"1" => true,
+                _ => return Err(Garbled),
+            },
             timezone: text(timezone)?,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn job() -> Job {
+    pub(crate) fn job() -> Job {
         Job {
             purpose: Purpose::Convert,
             run: "20260102T030405Z-0123456789abcdef".into(),
@@ -254,6 +248,7 @@ mod tests {
             separator: '/',
             locks: Locks { dotlock: true, fcntl: true, flock: false },
             uidl: String::new(),
+            reuse_xuidl: false,
             timezone: String::new(),
         }
     }
@@ -270,6 +265,7 @@ mod tests {
             separator: '.',
             locks: Locks { dotlock: false, fcntl: false, flock: true },
             uidl: "%g".into(),
+            reuse_xuidl: true,
             timezone: "Europe/Berlin".into(),
             ..job()
         };

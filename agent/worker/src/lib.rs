@@ -7,25 +7,42 @@
 
 #![deny(unsafe_code)]
 
+mod aside;
 mod channel;
+mod commit;
 mod convert;
 mod drain;
+mod drain_folders;
+mod extraction;
+mod file;
+mod folders;
 pub mod job;
+mod late;
+mod lease;
+mod locking;
+mod locks;
 mod look;
+mod passing;
 mod place;
+mod probe;
 mod sandbox;
+mod staging;
+mod subscribed;
+mod told;
 pub mod wire;
 
 use std::process::ExitCode;
 
 pub use mailready_mailbox::{RunId, tombstone};
 
-/// What `doveadm` is run with for [`Order::CheckCompare`], behind `-c WORK/check-RUNID/dovecot.conf`: with the size before the text, each message can be told from the next.
+/// What `doveadm` is run with for [`Order::CheckCompare`](wire::Order::CheckCompare), behind `-c WORK/check-RUNID/dovecot.conf`: with the size before the text, each message can be told from the next.
 pub const CHECK_ARGUMENTS: [&str; 5] =
     ["-f", "pager", "fetch", "mailbox uid date.received.unixtime size.physical text", "ALL"];
 
 use channel::Channel;
-use wire::{Order, Report, Step};
+use job::Purpose;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use wire::{Report, Step};
 
 /// What stops a worker.
 #[derive(Debug)]
@@ -44,6 +61,11 @@ impl Stop {
         move |errno| Stop::errno(step, errno)
     }
 
+    /// Something that has to be mended first.
+    pub(crate) fn blocked(block: wire::Block, detail: u64) -> Stop {
+        Stop::Say(Report::Blocked { block, detail })
+    }
+
     /// Room and read-only disks are blocks that an operator can mend; the rest is a failure.
     pub(crate) fn errno(step: Step, errno: nix::errno::Errno) -> Stop {
         use nix::errno::Errno;
@@ -57,19 +79,30 @@ impl Stop {
 
     /// What the engine says, in the terms of the wire; its full text goes to the log, which is the agent's.
     pub(crate) fn engine(step: Step) -> impl Fn(mailready_mailbox::Error) -> Stop {
+        Self::engine_at(step, 0)
+    }
+
+    /// The same, of the mailbox at a position.
+    pub(crate) fn engine_at(step: Step, position: usize) -> impl Fn(mailready_mailbox::Error) -> Stop {
         use mailready_mailbox::Error;
+        use mailready_mailbox::error::BlockReason;
+        use wire::Block;
         move |error| {
             if !matches!(error, Error::Cancelled) {
-                note(&format!("engine {}: {error}", step.word()));
+                note(&format!("engine {} of mailbox {position}: {error}", step.word()));
             }
             match error {
                 Error::Cancelled => Stop::Abort,
-                Error::NotMbox { offset, .. } => {
-                    Stop::Say(Report::Blocked { block: wire::Block::NotMbox, detail: offset })
+                Error::NotMbox { offset, .. } => Stop::blocked(Block::NotMbox, offset),
+                Error::Blocked { reason, .. } => {
+                    let block = match reason {
+                        BlockReason::UidsUsedUp => Block::UidsUsedUp,
+                        BlockReason::Name { .. } | BlockReason::EmptyLevel => Block::Names,
+                        _ => Block::Keywords,
+                    };
+                    Stop::blocked(block, position as u64)
                 }
-                Error::Blocked { .. } => {
-                    Stop::Say(Report::Blocked { block: wire::Block::Keywords, detail: 0 })
-                }
+                Error::NotForMbox { uid, .. } => Stop::blocked(Block::NotRepresentable, u64::from(uid)),
                 Error::Io { source, .. } => match source.raw_os_error() {
                     Some(raw) => Stop::errno(step, nix::errno::Errno::from_raw(raw)),
                     None => Stop::Say(Report::Failed { step, errno: 0 }),
@@ -78,6 +111,32 @@ impl Stop {
             }
         }
     }
+}
+
+/// What every part of a worker goes by.
+#[derive(Clone, Copy)]
+pub(crate) struct Task<'a> {
+    pub(crate) job: &'a job::Job,
+    pub(crate) run: &'a RunId,
+    pub(crate) rules: &'a mailready_mailbox::Rules,
+    pub(crate) place: &'a place::Place,
+}
+
+/// Descriptors that are not there for folders.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// Under the locks each folder has its mbox and its index log open, and perhaps a directory of its own.
+const DESCRIPTORS_PER_FOLDER: u64 = 3;
+
+/// Folders that can be locked at once.
+pub(crate) fn most_folders() -> usize {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    usize::try_from(soft.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_FOLDER).unwrap_or(usize::MAX)
+}
+
+/// Whether a file is one that Dovecot takes for an mbox; one that cannot be read is none.
+pub(crate) fn is_mbox(file: std::os::fd::BorrowedFd<'_>) -> bool {
+    mailready_mailbox::is_mbox(file).unwrap_or(false)
 }
 
 /// One line on stderr, which is the agent's log. Mail and user names never go there raw: `{:?}` them.
@@ -139,16 +198,28 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
         name => mailready_mailbox::Zone::named(name).map_err(Stop::engine(Step::Open))?,
     };
     let rules = mailready_mailbox::Rules { server: mailready_mailbox::Server::Dovecot, zone };
+    raise_descriptors();
     let place = place::Place::open(&job)?;
     let sandboxed = sandbox::enter(&place).map_err(Stop::failed(Step::Sandbox))?;
-    let indexed = look::IndexLook::at(&place)?.is_there();
-    channel.say(Report::Ready { sandboxed, indexed })?;
-    if let Some(spool) = spool {
-        return match channel.order()? {
-            (Order::Stage, _) => convert::Conversion::new(channel, &job, &run, &rules, &place, spool).run(),
-            (Order::Abort, _) => Err(Stop::Abort),
-            _ => Err(Stop::errno(Step::Stage, nix::errno::Errno::EBADMSG)),
-        };
+    let task = Task { job: &job, run: &run, rules: &rules, place: &place };
+    channel.say(Report::Ready { sandboxed, indexed: has_index(&place)? })?;
+    match (job.purpose, spool) {
+        (Purpose::Convert, Some(spool)) => convert::run(task, channel, spool),
+        (Purpose::Drain, None) => drain::run(task, channel),
+        _ => Err(Stop::errno(Step::Become, nix::errno::Errno::EBADMSG)),
     }
-    drain::Drain::new(channel, &run, &rules, &place).run()
+}
+
+/// Whether Dovecot may know more than the mboxes say.
+fn has_index(place: &place::Place) -> Result<bool, Stop> {
+    let inbox = look::index_folder(place.index(), None).map_err(Stop::failed(Step::Open))?;
+    Ok(inbox.is_some() || place.mail.is_some())
+}
+
+/// Folders are locked all at once, and each needs a few descriptors.
+fn raise_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // If it cannot be had, there is room for fewer folders, which is asked for again.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }

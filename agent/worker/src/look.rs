@@ -1,38 +1,39 @@
 //! The look: what must still hold under the locks for the stage to be the mailbox.
 //!
-//! Device, inode, size, mtime and ctime of the spool and of Dovecot's index files for it. Times are compared for equality only; the agent lets one tick
+//! Device, inode, size, mtime and ctime of each mbox and of Dovecot's index files for it. Times are compared for equality only; the agent lets one tick
 //! of the file system's clock pass between look and lock, so that a change in the same tick cannot hide.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
+use mailready_mailbox::layout::INBOX;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use nix::fcntl::{OFlag, openat};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, fstat};
 
-use crate::Stop;
-use crate::place::Place;
-use crate::wire::Step;
+use crate::file::{self, Identity};
 
-/// Dovecot's index of the inbox below the mbox root (formats.md 2.2).
-pub(crate) const INDEX_FOLDER: &str = ".imap/INBOX";
+/// The index files of a mailbox: what it knows that the mbox does not, and what clients need not wait for.
+pub(crate) const INDEX_FILES: [&str; 4] =
+    ["dovecot.index", "dovecot.index.log", "dovecot.index.log.2", "dovecot.index.cache"];
 
-/// Files there that say whether Dovecot knows something that the mbox does not.
-const INDEX_FILES: [&str; 3] = ["dovecot.index", "dovecot.index.log", "dovecot.index.log.2"];
+/// The file that carries Dovecot's own lock on an index.
+const LOG: &str = "dovecot.index.log";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
-    dev: u64,
-    ino: u64,
+    identity: Identity,
     pub(crate) size: u64,
     mtime: (i64, i64),
     ctime: (i64, i64),
 }
 
 impl Seen {
-    fn of(stat: &FileStat) -> Self {
+    pub(crate) fn of(stat: &FileStat) -> Self {
         Self {
-            dev: stat.st_dev,
-            ino: stat.st_ino,
+            identity: Identity::from(stat),
             // Never negative for a regular file.
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mtime: (stat.st_mtime, stat.st_mtime_nsec),
@@ -40,25 +41,30 @@ impl Seen {
         }
     }
 
+    pub(crate) fn at(file: impl AsFd) -> nix::Result<Self> {
+        fstat(file).map(|stat| Self::of(&stat))
+    }
+
     pub(crate) fn same_file(&self, other: &Self) -> bool {
-        (self.dev, self.ino) == (other.dev, other.ino)
+        self.identity == other.identity
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
     }
 }
 
-/// Dovecot's index files of the inbox.
+/// Dovecot's index files of one mailbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IndexLook([Option<Seen>; INDEX_FILES.len()]);
 
 impl IndexLook {
-    pub(crate) fn at(place: &Place) -> Result<Self, Stop> {
+    /// `folder`: as [`index_folder`] opened it.
+    pub(crate) fn at(folder: Option<BorrowedFd<'_>>) -> nix::Result<Self> {
         let mut index = [None; INDEX_FILES.len()];
-        if let Some(folder) = index_folder(place)? {
+        if let Some(folder) = folder {
             for (seen, name) in index.iter_mut().zip(INDEX_FILES) {
-                *seen = match fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                    Ok(stat) => Some(Seen::of(&stat)),
-                    Err(Errno::ENOENT) => None,
-                    Err(errno) => return Err(Stop::errno(Step::Refresh, errno)),
-                };
+                *seen = file::glance(folder, name)?.map(|stat| Seen::of(&stat));
             }
         }
         Ok(Self(index))
@@ -70,58 +76,73 @@ impl IndexLook {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One mailbox at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
-    pub(crate) spool: Seen,
+    pub(crate) mbox: Seen,
     pub(crate) index: IndexLook,
 }
 
-impl Look {
-    pub(crate) fn at(spool: &OwnedFd, place: &Place) -> Result<Self, Stop> {
-        let spool = Seen::of(&fstat(spool).map_err(Stop::failed(Step::Refresh))?);
-        Ok(Self { spool, index: IndexLook::at(place)? })
+/// Dovecot's index folder of a mailbox, relative to the index root: `a/b/.imap/c` for the folder `a/b/c`. `path`: the mbox's below its root, `None` for the inbox.
+pub(crate) fn index_path(path: Option<&Path>) -> PathBuf {
+    let path = path.unwrap_or(Path::new(INBOX));
+    let above = path.parent().unwrap_or(Path::new(""));
+    above.join(".imap").join(path.file_name().unwrap_or(OsStr::new("")))
+}
+
+/// Opens it; `None`: there is none.
+pub(crate) fn index_folder(
+    root: Option<BorrowedFd<'_>>,
+    path: Option<&Path>,
+) -> nix::Result<Option<OwnedFd>> {
+    match root {
+        Some(root) => file::folder_at(root, &index_path(path)),
+        None => Ok(None),
     }
 }
 
-fn index_folder(place: &Place) -> Result<Option<OwnedFd>, Stop> {
-    let Some(root) = &place.folders else { return Ok(None) };
-    match openat(root, INDEX_FOLDER, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
-        Ok(folder) => Ok(Some(folder)),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
-        Err(errno) => Err(Stop::errno(Step::Refresh, errno)),
+/// Dovecot's own lock on a transaction log, held until dropped: a session that slipped through waits instead of acknowledging a flag that would be lost.
+#[derive(Debug)]
+pub(crate) struct IndexLock(#[expect(dead_code, reason = "held, never read")] Option<OwnedFd>);
+
+impl IndexLock {
+    /// Takes it without waiting; `Ok(None)` if somebody has it. Where there is no log there is nothing to lock.
+    pub(crate) fn try_take(folder: Option<BorrowedFd<'_>>) -> nix::Result<Option<Self>> {
+        let Some(folder) = folder else { return Ok(Some(Self(None))) };
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let log = match openat(folder, LOG, flags, Mode::empty()) {
+            Ok(log) => log,
+            Err(Errno::ENOENT) => return Ok(Some(Self(None))),
+            Err(errno) => return Err(errno),
+        };
+        match ofd_write_lock(&log) {
+            Ok(()) => Ok(Some(Self(Some(log)))),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 }
 
-/// Dovecot's own lock on its transaction log, held until dropped: a session that slipped through waits instead of acknowledging a flag that would be lost.
-pub(crate) struct IndexLocks(#[expect(dead_code, reason = "held, never read")] Vec<OwnedFd>);
-
-/// Takes the lock on each `dovecot.index.log` without waiting; `Ok(None)` if somebody has one.
-pub(crate) fn lock_index(place: &Place) -> Result<Option<IndexLocks>, Stop> {
-    let Some(folder) = index_folder(place)? else { return Ok(Some(IndexLocks(Vec::new()))) };
-    let log = match openat(
-        &folder,
-        "dovecot.index.log",
-        OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    ) {
-        Ok(log) => log,
-        Err(Errno::ENOENT) => return Ok(Some(IndexLocks(Vec::new()))),
-        Err(errno) => return Err(Stop::errno(Step::Confirm, errno)),
-    };
-    match ofd_write_lock(&log) {
-        Ok(()) => Ok(Some(IndexLocks(vec![log]))),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
-        Err(errno) => Err(Stop::errno(Step::Confirm, errno)),
-    }
-}
-
-fn ofd_write_lock(fd: &impl AsFd) -> nix::Result<()> {
-    let whole = nix::libc::flock {
-        l_type: nix::libc::F_WRLCK as i16,
-        l_whence: nix::libc::SEEK_SET as i16,
+/// A write lock on the open file description, which no stray close drops.
+pub(crate) fn ofd_write_lock(fd: &impl AsFd) -> nix::Result<()> {
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
         l_pid: 0,
     };
     nix::fcntl::fcntl(fd.as_fd(), nix::fcntl::FcntlArg::F_OFD_SETLK(&whole)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_of_a_folder_lies_beside_it() {
+        assert_eq!(index_path(None), Path::new(".imap/INBOX"));
+        assert_eq!(index_path(Some(Path::new("Sent"))), Path::new(".imap/Sent"));
+        assert_eq!(index_path(Some(Path::new("a/b/c"))), Path::new("a/b/.imap/c"));
+    }
 }

@@ -1,7 +1,7 @@
-//! Where the worker works: home, work folder and the Maildir's parent, opened once and held by handle.
+//! Where the worker works: home, work folder, the Maildir's parent and the mbox tree, opened once and held by handle.
 //!
 //! This runs as the user, so no name that the user has planted leads anywhere the user could not go anyway; links in the *last* part of each path are refused all the
-//! same, since a work folder or Maildir that is really elsewhere would break the one rename that the commit is.
+//! same, since a work folder or Maildir that is really elsewhere would break the one rename that the commit is. The roots of the mbox tree may be links: those are the site's.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,15 +9,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::fsync;
 
 use crate::Stop;
+use crate::file::{self, FOLDER, Identity};
 use crate::job::Job;
-use crate::wire::{Block, Report, Step};
+use crate::wire::{Block, Step};
 
-const FOLDER: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+/// A folder that may be reached by a link.
+const ROOT: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 pub(crate) struct Place {
     pub(crate) home: OwnedFd,
@@ -28,15 +30,15 @@ pub(crate) struct Place {
     /// Name of the Maildir in it.
     pub(crate) maildir: CString,
     /// Root of the mbox folders, where there is one.
-    pub(crate) folders: Option<OwnedFd>,
-}
-
-fn blocked(block: Block) -> Stop {
-    Stop::Say(Report::Blocked { block, detail: 0 })
-}
-
-fn is_folder(stat: &FileStat) -> bool {
-    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR
+    pub(crate) mail: Option<OwnedFd>,
+    /// Root of Dovecot's indexes of them; the mbox root unless it is configured elsewhere.
+    index: Option<OwnedFd>,
+    /// Where Dovecot keeps its list of subscriptions; the mbox root unless it is configured elsewhere.
+    control: Option<OwnedFd>,
+    /// Folders that can be locked at once. This and the next are asked before the sandbox, which does not let them be asked.
+    pub(crate) most_folders: usize,
+    /// For dotlocks.
+    pub(crate) host: String,
 }
 
 /// Parent folder and last name of an absolute path.
@@ -44,58 +46,137 @@ fn split(path: &Path) -> Result<(&Path, &OsStr), Stop> {
     path.parent().zip(path.file_name()).ok_or_else(|| Stop::errno(Step::Open, Errno::EINVAL))
 }
 
+/// A folder of the user's own that has to be there.
+fn own_folder(path: &Path, uid: u32) -> Result<OwnedFd, Stop> {
+    let folder = open(path, ROOT, Mode::empty()).map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ENOTDIR => Stop::blocked(Block::HomeMissing, 0),
+        Errno::EACCES => Stop::blocked(Block::HomeForeign, 0),
+        other => Stop::errno(Step::Open, other),
+    })?;
+    match fstat(&folder).map_err(Stop::failed(Step::Open))?.st_uid == uid {
+        true => Ok(folder),
+        false => Err(Stop::blocked(Block::HomeForeign, 0)),
+    }
+}
+
+/// A root of the mbox tree; `None`: none is configured, or it is not there.
+fn root(path: &Path) -> Result<Option<OwnedFd>, Stop> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    match open(path, ROOT, Mode::empty()) {
+        Ok(root) => Ok(Some(root)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(Stop::errno(Step::Open, errno)),
+    }
+}
+
 impl Place {
     pub(crate) fn open(job: &Job) -> Result<Self, Stop> {
-        let home = open(&job.home, FOLDER, Mode::empty()).map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ENOTDIR => blocked(Block::HomeMissing),
-            Errno::EACCES => blocked(Block::HomeForeign),
-            other => Stop::errno(Step::Open, other),
-        })?;
-        if fstat(&home).map_err(Stop::failed(Step::Open))?.st_uid != job.uid {
-            return Err(blocked(Block::HomeForeign));
-        }
+        let home = own_folder(&job.home, job.uid)?;
         let (parent_path, maildir) = split(&job.maildir)?;
-        let parent = open(parent_path, FOLDER, Mode::empty()).map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ENOTDIR => blocked(Block::HomeMissing),
-            Errno::EACCES => blocked(Block::HomeForeign),
-            other => Stop::errno(Step::Open, other),
-        })?;
-        if fstat(&parent).map_err(Stop::failed(Step::Open))?.st_uid != job.uid {
-            return Err(blocked(Block::HomeForeign));
-        }
+        let parent = own_folder(parent_path, job.uid)?;
         let work = work_folder(job)?;
-        // `st_dev` alone does not see a bind mount of the same file system; the commit's own rename says EXDEV then.
-        let devices = (
-            fstat(&parent).map_err(Stop::failed(Step::Open))?.st_dev,
-            fstat(&*work).map_err(Stop::failed(Step::Open))?.st_dev,
-        );
-        if devices.0 != devices.1 {
-            return Err(blocked(Block::OtherMount));
-        }
-        let folders = match job.folders.as_os_str().is_empty() {
-            true => None,
-            false => open(&job.folders, FOLDER, Mode::empty()).ok(),
-        };
         let maildir = CString::new(maildir.as_bytes()).map_err(|_| Stop::errno(Step::Open, Errno::EINVAL))?;
-        Ok(Self { home, work, parent, maildir, folders })
+        let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+        let (mail, index, control) = (root(&job.folders)?, root(&job.index)?, root(&job.control)?);
+        let place = Self {
+            home,
+            work,
+            parent,
+            maildir,
+            mail,
+            index,
+            control,
+            most_folders: crate::most_folders(),
+            host,
+        };
+        // `st_dev` alone does not see a bind mount of the same file system; the commit's own rename says EXDEV then.
+        let device = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| stat.st_dev).map_err(Stop::failed(Step::Open));
+        let here = device(place.work())?;
+        for other in [Some(place.parent.as_fd()), place.mail.as_ref().map(AsFd::as_fd)].into_iter().flatten()
+        {
+            if device(other)? != here {
+                return Err(Stop::blocked(Block::OtherMount, 0));
+            }
+        }
+        Ok(place)
     }
 
     pub(crate) fn work(&self) -> BorrowedFd<'_> {
         self.work.as_fd()
     }
 
+    pub(crate) fn mail(&self) -> Option<BorrowedFd<'_>> {
+        self.mail.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn index(&self) -> Option<BorrowedFd<'_>> {
+        self.index.as_ref().or(self.mail.as_ref()).map(AsFd::as_fd)
+    }
+
+    pub(crate) fn control(&self) -> Option<BorrowedFd<'_>> {
+        self.control.as_ref().or(self.mail.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// Where Dovecot keeps the control files that lie in `.imap` unless they have a place of their own.
+    pub(crate) fn own_control(&self) -> Option<BorrowedFd<'_>> {
+        self.control.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Every folder that has to be reachable in the sandbox.
+    pub(crate) fn all(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let roots = [&self.mail, &self.index, &self.control].into_iter().flatten();
+        [self.home.as_fd(), self.parent.as_fd(), self.work()].into_iter().chain(roots.map(AsFd::as_fd))
+    }
+
+    /// The mbox root is the home: mail among everything else.
+    pub(crate) fn at_home(&self) -> Result<bool, Stop> {
+        match self.mail() {
+            Some(mail) => file::same(mail, &self.home).map_err(Stop::failed(Step::Open)),
+            None => Ok(false),
+        }
+    }
+
+    /// Blocks an mbox root that is the Maildir's place, or within it.
+    pub(crate) fn check_roots(&self, job: &Job) -> Result<(), Stop> {
+        let within = !job.folders.as_os_str().is_empty() && job.folders.starts_with(&job.maildir);
+        let same = match (self.mail(), self.open_maildir()?) {
+            (Some(mail), Some(maildir)) => file::same(mail, maildir).map_err(Stop::failed(Step::Open))?,
+            _ => false,
+        };
+        if within || same { Err(Stop::blocked(Block::SameRoot, 0)) } else { Ok(()) }
+    }
+
+    /// What a walk of the mbox root must not take for mail.
+    pub(crate) fn not_mail(&self) -> Result<Vec<Identity>, Stop> {
+        let identity = |fd: BorrowedFd<'_>| {
+            fstat(fd).map(|stat| Identity::from(&stat)).map_err(Stop::failed(Step::Open))
+        };
+        let mut not_mail = vec![identity(self.work())?];
+        if let Some(maildir) = self.glance_maildir()? {
+            not_mail.push(maildir);
+        }
+        // Elsewhere, but perhaps below the mbox root all the same.
+        for folder in [&self.index, &self.control].into_iter().flatten() {
+            not_mail.push(identity(folder.as_fd())?);
+        }
+        Ok(not_mail)
+    }
+
+    fn glance_maildir(&self) -> Result<Option<Identity>, Stop> {
+        let stat = file::glance(self.parent.as_fd(), OsStr::from_bytes(self.maildir.to_bytes()));
+        Ok(stat.map_err(Stop::failed(Step::Open))?.as_ref().map(Identity::from))
+    }
+
     /// Whether anything at all stands at the Maildir's path.
     pub(crate) fn maildir_exists(&self) -> Result<bool, Stop> {
-        match fstatat(&self.parent, self.maildir.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(Stop::errno(Step::Open, errno)),
-        }
+        self.glance_maildir().map(|found| found.is_some())
     }
 
     /// The Maildir, if there is one.
     pub(crate) fn open_maildir(&self) -> Result<Option<OwnedFd>, Stop> {
-        match openat(&self.parent, self.maildir.as_c_str(), FOLDER | OFlag::O_NOFOLLOW, Mode::empty()) {
+        match openat(&self.parent, self.maildir.as_c_str(), FOLDER, Mode::empty()) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
             Err(errno) => Err(Stop::errno(Step::Open, errno)),
@@ -106,69 +187,27 @@ impl Place {
 /// Opens the work folder, makes it if it is not there, and locks it.
 fn work_folder(job: &Job) -> Result<Flock<OwnedFd>, Stop> {
     let (parent_path, name) = split(&job.work)?;
-    let parent = open(parent_path, FOLDER, Mode::empty()).map_err(|errno| match errno {
-        Errno::ENOENT | Errno::ENOTDIR => blocked(Block::HomeMissing),
+    let parent = open(parent_path, ROOT, Mode::empty()).map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ENOTDIR => Stop::blocked(Block::HomeMissing, 0),
         other => Stop::errno(Step::Open, other),
     })?;
     match mkdirat(&parent, name, Mode::S_IRWXU) {
         // What is synced in it later is lost in a power cut all the same if its own name is.
         Ok(()) => fsync(&parent).map_err(Stop::failed(Step::Open))?,
         Err(Errno::EEXIST) => {}
-        Err(Errno::EACCES) => return Err(blocked(Block::HomeForeign)),
+        Err(Errno::EACCES) => return Err(Stop::blocked(Block::HomeForeign, 0)),
         Err(errno) => return Err(Stop::errno(Step::Open, errno)),
     }
-    let work =
-        openat(&parent, name, FOLDER | OFlag::O_NOFOLLOW, Mode::empty()).map_err(|errno| match errno {
-            Errno::ELOOP | Errno::ENOTDIR | Errno::EACCES => blocked(Block::WorkForeign),
-            other => Stop::errno(Step::Open, other),
-        })?;
+    let work = openat(&parent, name, FOLDER, Mode::empty()).map_err(|errno| match errno {
+        Errno::ELOOP | Errno::ENOTDIR | Errno::EACCES => Stop::blocked(Block::WorkForeign, 0),
+        other => Stop::errno(Step::Open, other),
+    })?;
     let stat = fstat(&work).map_err(Stop::failed(Step::Open))?;
-    if stat.st_uid != job.uid || !is_folder(&stat) {
-        return Err(blocked(Block::WorkForeign));
+    if stat.st_uid != job.uid || file::kind(&stat) != SFlag::S_IFDIR {
+        return Err(Stop::blocked(Block::WorkForeign, 0));
     }
     Flock::lock(work, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => blocked(Block::WorkBusy),
+        Errno::EWOULDBLOCK => Stop::blocked(Block::WorkBusy, 0),
         other => Stop::errno(Step::Open, other),
     })
-}
-
-/// Entries looked at before a folder tree is called too large to count; it blocks either way.
-const COUNT_AT_MOST: u64 = 10_000;
-
-/// Mbox folders (and folders of folders) that Dovecot shows besides the inbox.
-///
-/// Where the mbox root is the home itself, only files that begin like an mbox count: the rest are the user's own papers.
-pub(crate) fn count_folders(place: &Place) -> Result<u64, Stop> {
-    let Some(root) = &place.folders else { return Ok(0) };
-    let same = |a: &FileStat, b: &FileStat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
-    let root_stat = fstat(root).map_err(Stop::failed(Step::Open))?;
-    let at_home = same(&root_stat, &fstat(&place.home).map_err(Stop::failed(Step::Open))?);
-    let mut found = 0;
-    let mut seen = 0;
-    let mut dir =
-        nix::dir::Dir::openat(root, ".", FOLDER, Mode::empty()).map_err(Stop::failed(Step::Open))?;
-    let names: Vec<CString> =
-        dir.iter().filter_map(|entry| entry.ok().map(|entry| entry.file_name().to_owned())).collect();
-    for name in names {
-        seen += 1;
-        if name.to_bytes().starts_with(b".") || seen > COUNT_AT_MOST {
-            continue;
-        }
-        let Ok(stat) = fstatat(root, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
-        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        let begins_like_mbox = || {
-            let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-            let mut head = [0; 5];
-            openat(root, name.as_c_str(), flags, Mode::empty())
-                .is_ok_and(|file| nix::sys::uio::pread(&file, &mut head, 0) == Ok(5) && &head == b"From ")
-        };
-        let counts = match kind {
-            SFlag::S_IFREG if at_home => begins_like_mbox(),
-            SFlag::S_IFREG => stat.st_size == 0 || begins_like_mbox(),
-            SFlag::S_IFDIR => !at_home,
-            _ => false,
-        };
-        found += u64::from(counts);
-    }
-    Ok(found)
 }

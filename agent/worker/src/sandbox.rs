@@ -4,8 +4,6 @@
 //! the descriptors of the spool folder's side); no_new_privs, without which neither Landlock nor a filter can be had; Landlock; the filter last, since it forbids the calls that the
 //! steps before it need.
 
-use std::os::fd::AsFd;
-
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetStatus,
@@ -72,19 +70,13 @@ pub(crate) fn enter(place: &Place) -> nix::Result<bool> {
     Ok(enclosed && filtered)
 }
 
-/// The home, the Maildir's parent, the work folder and the mbox root, and nothing else; the spool comes as a descriptor and needs no rule.
+/// The home, the Maildir's parent, the work folder and the roots of the mbox tree, and nothing else; the spool comes as a descriptor and needs no rule.
 fn landlock(place: &Place) -> Result<RulesetStatus, landlock::RulesetError> {
     // V3 has what rename across folders (REFER) and truncation need; later versions add what the filter forbids anyway (devices, network, signals).
     let all = AccessFs::from_all(ABI::V3);
     let mut rules =
         Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all)?.create()?;
-    let folders = [
-        Some(place.home.as_fd()),
-        Some(place.parent.as_fd()),
-        Some(place.work()),
-        place.folders.as_ref().map(AsFd::as_fd),
-    ];
-    for folder in folders.into_iter().flatten() {
+    for folder in place.all() {
         rules = rules.add_rule(PathBeneath::new(folder, all))?;
     }
     Ok(rules.restrict_self()?.ruleset)
