@@ -57,8 +57,8 @@ complete -c mailready -n "__fish_mailready_using_subcommand release" -l config -
 complete -c mailready -n "__fish_mailready_using_subcommand release" -s h -l help -d 'Print help'
 complete -c mailready -n "__fish_mailready_using_subcommand release" -s V -l version -d 'Print version'
 complete -c mailready -n "__fish_mailready_using_subcommand convert-file" -l server -d 'Whose rules the mbox follows: the server that shows it today' -r -f -a "dovecot\t'Dovecot 2.3 or 2.4'
-uw\t'UW imapd; not supported yet'
-qpopper\t'not supported yet'"
+uw\t'UW imapd and ipop3d, Alpine'
+qpopper\t'qpopper 2 to 4'"
 complete -c mailready -n "__fish_mailready_using_subcommand convert-file" -l config -d 'Configuration to go by; conf.d/*.toml beside it is read too' -r -F
 complete -c mailready -n "__fish_mailready_using_subcommand convert-file" -l json -d 'Print one JSON object instead of lines'
 complete -c mailready -n "__fish_mailready_using_subcommand convert-file" -s h -l help -d 'Print help (see more with \'--help\')'

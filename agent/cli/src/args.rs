@@ -141,9 +141,9 @@ pub struct ConvertFileArgs {
 pub enum Server {
     /// Dovecot 2.3 or 2.4
     Dovecot,
-    /// UW imapd; not supported yet
+    /// UW imapd and ipop3d, Alpine
     Uw,
-    /// not supported yet
+    /// qpopper 2 to 4
     Qpopper,
 }
 
