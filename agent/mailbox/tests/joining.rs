@@ -148,7 +148,10 @@ fn cannot_be_held(message: &[u8]) -> bool {
         let continued = line.starts_with([' ', '\t']);
         hidden |= !continued && hides(line);
     }
-    hidden || header.contains("\nFrom good@") || !complete
+    let body = text.split_once("\n\n").map_or("", |(_, body)| body);
+    let body = text.strip_prefix('\n').unwrap_or(body);
+    let from_line_first = body.starts_with("From good@") && body.contains('\n');
+    hidden || header.contains("\nFrom good@") || !complete || from_line_first
 }
 
 /// A message that prints as text.
@@ -264,12 +267,12 @@ fn replace(text: &[u8], what: &[u8], by: &[u8]) -> Vec<u8> {
 fn the_mbox_looks_as_dovecot_would_have_written_it() {
     let this = Box::new("3 V1234567890 N30 G00\n4 :1.a,S=3\n17 P0042 :2.b\n19 :gone\n", "0 work\n1 $Junk\n");
     this.put("cur/1.a,S=3:2,FRSab", b"Return-Path: <x@y>\nA: b\n\nhi\n");
-    this.put("new/2.b:2,T", b"B: c\n\nFrom good@example.org Fri Nov  9 22:33:52 2001\n");
+    this.put("new/2.b:2,T", b"B: c\n\nhi\nFrom good@example.org Fri Nov  9 22:33:52 2001\n");
     let room = " ".repeat(50);
     let expected = format!(
         "From x@y  Fri Nov  9 22:33:52 2001\nReturn-Path: <x@y>\nA: b\nX-IMAPbase: 1234567890 0000000029 work $Junk\n\
          X-UID: 4{room}\nStatus: RO\nX-Status: AF\nX-Keywords: work $Junk\n\nhi\n\n\
-         From MAILER-DAEMON  Fri Nov  9 22:33:52 2001\nB: c\nX-UID: 17{room}\nX-Status: D\nContent-Length: 47\n\n\
+         From MAILER-DAEMON  Fri Nov  9 22:33:52 2001\nB: c\nX-UID: 17{room}\nX-Status: D\nContent-Length: 50\n\nhi\n\
          From good@example.org Fri Nov  9 22:33:52 2001\n\n"
     );
     assert_eq!(String::from_utf8(this.back().unwrap()).unwrap(), expected);
@@ -323,11 +326,13 @@ fn couriers_uidlist_is_read_too_and_a_broken_one_is_not_believed() {
 fn what_an_mbox_cannot_hold_is_refused_with_its_uid_and_reason() {
     let good: &[u8] = b"A: b\n\nfine\n";
     let with_from = format!("A: b\n{FROM}C: d\n\n");
+    let from_first = format!("A: b\n\n{FROM}");
     for (message, reason) in [
         (&b"A: b\nSTATUS: RO\n\n"[..], NotForMbox::HiddenHeader("Status")),
         (b"x-imapbase : 1 1\n", NotForMbox::HiddenHeader("X-IMAPbase")),
         (with_from.as_bytes(), NotForMbox::FromLineInHeader),
         (b"A: b\nC: d", NotForMbox::HeaderCutOff),
+        (from_first.as_bytes(), NotForMbox::FromLineFirst),
     ] {
         assert_eq!(Box::of(&[good, message, good]).refused(), (2, reason));
     }
@@ -363,7 +368,7 @@ fn odd_messages_read_the_same() {
         "A: b\n\n\r",
         "A: b\r\nC: d\r\n\r\nx\r\n",
         FROM,
-        "A: b\n\nFrom good@x Fri Nov  9 22:33:52 2001",
+        "A: b\n\nx\nFrom good@x Fri Nov  9 22:33:52 2001", "A: b\n\r\r\nC: d\r\r\n\r\n\r\r\n", "\r\n\r", "\r\r\n",
     ]
     .into_iter()
     .map(|text| text.as_bytes().to_vec())

@@ -49,14 +49,19 @@ impl<'a> Expectations<'a> {
                 keywords.push(keyword);
             }
         });
+        let original = self.original(mail)?;
         let listed = mail.uid < self.maildir.unlisted_from;
         let mut expected = Expected {
             uid: mail.uid,
             marks,
             recent: mail.in_new,
             keywords,
-            care: if listed { Care::Exact } else { Care::AsDelivered },
-            original: self.original(mail)?,
+            care: match original {
+                Some(_) => Care::Returned,
+                None if listed => Care::Exact,
+                None => Care::AsDelivered,
+            },
+            original,
         };
         let told = self.told.as_mut().filter(|_| listed).map(|rows| rows.of(mail.uid)).transpose()?.flatten();
         if let Some(told) = told {

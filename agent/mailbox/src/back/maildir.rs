@@ -6,6 +6,7 @@
 
 use super::NotForMbox;
 use super::file_name;
+use crate::window::read_at;
 use crate::{Error, Result, dir};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -14,6 +15,7 @@ use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -282,7 +284,7 @@ impl Homes {
 
 /// A message file.
 pub(super) struct MailFile {
-    pub(super) file: File,
+    file: File,
     pub(super) size: u64,
     /// INTERNALDATE.
     pub(super) date: i64,
@@ -308,5 +310,39 @@ impl MailFile {
             return Err(Error::Damaged { path: path(), at: 0, why: "it is no regular file".into() });
         }
         Ok(MailFile { file, size, date: stat.st_mtime, name: path() })
+    }
+
+    /// Fills `into` from an offset on, as far as the file reaches.
+    pub(super) fn read_at(&self, into: &mut [u8], at: u64) -> Result<usize> {
+        let mut done = 0;
+        while done < into.len() {
+            let n = read_at(self.file.as_fd(), &mut into[done..], at + done as u64);
+            match n.map_err(Error::io("read", &self.name))? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Hands over the bytes of a range, all of which have to be there, in pieces no larger than `chunk`.
+    pub(super) fn copy(
+        &self,
+        range: Range<u64>,
+        chunk: &mut [u8],
+        mut each: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let want = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(chunk.len());
+            let n = self.read_at(&mut chunk[..want], at)?;
+            if n < want {
+                let why = "it became shorter";
+                return Err(Error::Changed { path: self.name.clone(), offset: at + n as u64, why });
+            }
+            each(&chunk[..n])?;
+            at += n as u64;
+        }
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod expected;
 mod file_name;
 mod form;
 mod from_line;
+mod header;
 mod late;
 mod maildir;
 mod marks;
@@ -162,14 +163,14 @@ impl Way<'_> {
     fn write_message(
         &self,
         out: &mut Output<'_>,
-        mut file: MailFile,
+        file: MailFile,
         expected: &Expected,
         base: Option<&Base<'_>>,
     ) -> Result<()> {
         let Expected { uid, marks, recent, ref keywords, care, original, .. } = *expected;
         let notes = Notes { uid, marks, recent, keywords, base };
         let date = file.date;
-        form::write(out, &mut file, &notes, care, |head| self.from_line(original, uid, head, date, care))
+        form::write(out, &file, &notes, care, |head| self.from_line(original, uid, head, date, care))
     }
 
     /// The From_ line of a message: the original one if there is one and it says the right second.

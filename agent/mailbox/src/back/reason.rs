@@ -14,6 +14,12 @@ pub enum NotForMbox {
         "a line of its header looks like the beginning of another message; move it out of the mailbox, or delete it"
     )]
     FromLineInHeader,
+    /// Its body begins with a line that would begin another message. Dovecot reads it by its Content-Length, and then writes wrong bytes
+    /// into it whenever it moves it within the mbox (seen on 2.3.19).
+    #[error(
+        "its body begins with a line that looks like the beginning of another message; move it out of the mailbox, or delete it"
+    )]
+    FromLineFirst,
     /// Bytes without an empty line and without a line end: an mbox would end the line.
     #[error("its header is cut off in the middle of a line; move it out of the mailbox, or delete it")]
     HeaderCutOff,
