@@ -65,7 +65,6 @@ impl Tree {
 
     /// Reads `mbox` (by `pread`, to the end it has now) into the mailbox at `position`, in place of one that is there. No lock is
     /// needed: what changes meanwhile is found by the look afterwards. After an error there is no mailbox at that position.
-    #[expect(clippy::too_many_arguments, reason = "a handle and five different types: nothing to mix up")]
     pub fn write_box(
         &mut self,
         position: usize,

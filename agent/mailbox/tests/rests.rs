@@ -8,13 +8,21 @@ use mailready_mailbox::{Error, Layout, RunId, SyncHow, Tree};
 use proptest::prelude::*;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
+use std::path::Path;
 use support::{FROM, Place, mail};
+
+/// The uidlist without what no two stages have in common: the mailbox's GUID and the names.
+fn ids(maildir: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(maildir.join("dovecot-uidlist")).unwrap();
+    text.lines().skip(1).map(|line| line.split_once(" :").unwrap().0.to_owned()).collect()
+}
 
 /// Stages `mbox` up to each of `ends` in turn, then wholly; compares with one stage of everything.
 fn in_steps(mbox: &[u8], ends: &[usize]) -> Result<(), TestCaseError> {
     let Ok(whole) = Place::new(mbox).stage().map(|(mut stage, path)| {
         let marker = stage.seal().unwrap();
-        (mail(&path), marker.sources[0].clone(), std::fs::read_to_string(path.join("dovecot-keywords")).ok())
+        let keywords = std::fs::read_to_string(path.join("dovecot-keywords")).ok();
+        (mail(&path), marker.sources[0].clone(), keywords, ids(&path))
     }) else {
         return Ok(());
     };
@@ -35,6 +43,7 @@ fn in_steps(mbox: &[u8], ends: &[usize]) -> Result<(), TestCaseError> {
         (s.hash, s.messages, s.uid_validity, s.uid_next)
     });
     prop_assert_eq!(std::fs::read_to_string(path.join("dovecot-keywords")).ok(), whole.2);
+    prop_assert_eq!(ids(&path), whole.3);
     Ok(())
 }
 
@@ -129,7 +138,7 @@ proptest! {
     fn mail_in_any_portions_gives_the_same_maildir(
         bits in proptest::collection::vec(proptest::sample::select(vec![
             FROM, "\n", "\r\n", "A: 1\n", "X-IMAPbase: 5 0000000010 k l\n", "X-UID: 7\n", "X-UID: 9\n", "Status: O\n",
-            "X-Keywords: l\n", "Content-Length: 4\n", "Content-Length: 54\n", "body\n", "body", "From "]), 1..24),
+            "X-Keywords: l\n", "Date: d\n", "Received: r\n", "Content-Length: 4\n", "Content-Length: 54\n", "body\n", "body", "From "]), 1..24),
         cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 1..4),
     ) {
         let mbox = [FROM, &bits.concat()].concat().into_bytes();
