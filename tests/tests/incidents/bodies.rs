@@ -61,3 +61,10 @@ fn a_mailbox_that_was_cut_off_keeps_what_there_is() -> Result<()> {
     assert_eq!(two, "Subject: two\n\nno end");
     Ok(())
 }
+
+#[test]
+fn the_mailboxs_own_headers_and_blank_lines_are_no_part_of_a_message() -> Result<()> {
+    let [one, two] = Converted::of(&cases::keywords())?.texts();
+    assert_eq!((one.as_str(), two.as_str()), ("Subject: one\n\nx\n", "Subject: two\n\ny\n"));
+    Ok(())
+}
