@@ -118,7 +118,8 @@ impl Way<'_> {
         };
         let mut out = Output::resume(into, self.path, 0, blake3::Hasher::new());
         if maildir.len() == 0 {
-            let date = i64::try_from(now()).unwrap_or(i64::MAX);
+            // UIDVALIDITY is the second of the mailbox's making, as a rule; no client sees it.
+            let date = i64::from(base.uid_validity);
             out.push(&base.pseudo_message(&self.from_line(None, 0, &[], date, Care::AsDelivered)?))?;
         } else {
             self.write_messages(&mut out, &maildir, &base, progress)?;
