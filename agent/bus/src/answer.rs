@@ -1,4 +1,4 @@
-//! What `Convert` takes and gives.
+//! What `Convert` takes and gives; `Rollback` gives the same.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ pub enum Answer {
     Already,
     /// `would-convert`: a dry run found nothing in the way.
     WouldConvert,
-    /// `waiting`: sessions use the mbox and may not be ended; nothing was changed.
+    /// `waiting`: sessions use the mailbox and may not be ended; nothing was changed.
     Waiting,
     /// `held`: there is a hold; the text says whose and why.
     Held,
@@ -40,11 +40,19 @@ pub enum Answer {
     Stopped,
     /// `refused`: no such user, a user that may never be converted, or none of the caller's business.
     Refused,
+    /// `rolledback`: now on mbox again.
+    RolledBack,
+    /// `mbox`: was not on Maildir, so there is nothing to roll back or to verify.
+    OnMbox,
+    /// `verified`: the original as Dovecot reads it is in the Maildir, or was expunged since.
+    Verified,
+    /// `damaged`: it is not; the figures say how much.
+    Damaged,
 }
 
 impl Answer {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Converted,
         Self::Already,
         Self::WouldConvert,
@@ -54,6 +62,10 @@ impl Answer {
         Self::Failed,
         Self::Stopped,
         Self::Refused,
+        Self::RolledBack,
+        Self::OnMbox,
+        Self::Verified,
+        Self::Damaged,
     ];
 
     /// The word on the wire.
@@ -69,6 +81,10 @@ impl Answer {
             Self::Failed => "failed",
             Self::Stopped => "stopped",
             Self::Refused => "refused",
+            Self::RolledBack => "rolledback",
+            Self::OnMbox => "mbox",
+            Self::Verified => "verified",
+            Self::Damaged => "damaged",
         }
     }
 
@@ -83,6 +99,12 @@ impl Answer {
     pub const fn is_on_maildir(self) -> bool {
         matches!(self, Self::Converted | Self::Already)
     }
+
+    /// Whether the user's mail is in the mbox now, and was to be.
+    #[must_use]
+    pub const fn is_on_mbox(self) -> bool {
+        matches!(self, Self::RolledBack | Self::OnMbox)
+    }
 }
 
 impl fmt::Display for Answer {
@@ -91,7 +113,7 @@ impl fmt::Display for Answer {
     }
 }
 
-/// What `Convert` gives for one user: `(sss)`.
+/// What `Convert` gives for one user, and `Rollback` for its one: `(sss)`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
 pub struct Converted {
     /// The user, as named in the request (or by the account, for `all`).

@@ -16,7 +16,8 @@
 //! | `Status` | `as` users (none: all that the caller may see), `a{sv}` (reserved, empty) | `a(ssa{sv})` [`UserStatus`]: user, [`State`] word, [`Details`] |
 //! | `Hold` | `s` user, `t` until (unix seconds, 0 = for ever), `s` why | |
 //! | `Release` | `s` user | |
-//! | `Verify`, `Rollback` | `s` user | not yet supported |
+//! | `Rollback` | `s` user | `(sss)` [`Converted`] |
+//! | `Verify` | `s` user | `(ssa{sv})` [`Verified`]: user, [`Answer`] word, [`Checked`] |
 //! | `Background` | `s` `start`, `stop` or `status` | not yet supported |
 //!
 //! Signals: `MailboxChanged` (`s` user, `s` state, `a{sv}` details) at each change of state and, while a mailbox is
@@ -32,6 +33,7 @@ mod details;
 mod error;
 mod proxy;
 mod state;
+mod verified;
 
 pub use answer::{Answer, ConvertOptions, Converted};
 pub use connect::{ConnectError, ConnectErrorKind, connect_p2p};
@@ -39,6 +41,7 @@ pub use details::{Details, UserStatus};
 pub use error::{ERROR_PREFIX, Error};
 pub use proxy::{AgentProxy, MailboxChanged, MailboxChangedStream, Stopped, StoppedStream};
 pub use state::State;
+pub use verified::{Checked, Verified};
 
 /// Name on the bus.
 pub const NAME: &str = "org.mailready.Agent";

@@ -2,7 +2,7 @@
 
 use zbus::proxy;
 
-use crate::{ConvertOptions, Converted, Details, Error, UserStatus};
+use crate::{ConvertOptions, Converted, Details, Error, UserStatus, Verified};
 
 /// The agent. Of a connection by [`crate::connect_p2p`] or of the system bus alike.
 #[proxy(
@@ -21,11 +21,11 @@ pub trait Agent {
         options: std::collections::HashMap<&str, zbus::Variant<'_>>,
     ) -> Result<Vec<UserStatus>, Error>;
 
-    /// Proves a conversion. Not yet supported.
-    fn verify(&self, user: &str) -> Result<(), Error>;
+    /// Has Dovecot read a user's originals again, and compares with the Maildir; comes back with what was found.
+    fn verify(&self, user: &str) -> Result<Verified, Error>;
 
-    /// Gives back an mbox. Not yet supported.
-    fn rollback(&self, user: &str) -> Result<(), Error>;
+    /// Gives a user mboxes again; comes back when that is done, or with what is in the way.
+    fn rollback(&self, user: &str) -> Result<Converted, Error>;
 
     /// Keeps a user from being converted, until a time in unix seconds (0: for ever).
     fn hold(&self, user: &str, until: u64, why: &str) -> Result<(), Error>;

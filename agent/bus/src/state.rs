@@ -24,13 +24,15 @@ pub enum State {
     Blocked,
     /// `failed`: went wrong and will be tried again; the mbox is the mail.
     Failed,
+    /// `rollingback`: is being given back mboxes; logins wait for the last moment of it.
+    RollingBack,
     /// `rolledback`: was on Maildir and has been given back an mbox.
     RolledBack,
 }
 
 impl State {
     /// All of them, in the order of a mailbox's life.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Mbox,
         Self::Staging,
         Self::Staged,
@@ -40,6 +42,7 @@ impl State {
         Self::Held,
         Self::Blocked,
         Self::Failed,
+        Self::RollingBack,
         Self::RolledBack,
     ];
 
@@ -56,6 +59,7 @@ impl State {
             Self::Held => "held",
             Self::Blocked => "blocked",
             Self::Failed => "failed",
+            Self::RollingBack => "rollingback",
             Self::RolledBack => "rolledback",
         }
     }

@@ -30,6 +30,17 @@ pub enum Command {
     Status(StatusArgs),
     /// Tell all about one user: where the mail is, why, and what comes next
     Explain(ExplainArgs),
+    /// Prove that converted users' mail is what it was
+    ///
+    /// Has Dovecot read the original mboxes again, message by message, and compares what it shows with the Maildir. Takes about as long as
+    /// reading the mail; nobody is disturbed. Ends with 0 only if nothing is lost or damaged.
+    Verify(VerifyArgs),
+    /// Give converted users their mail back as mbox
+    ///
+    /// With everything that has happened since the conversion: new mail, flags, deletions, folders. IMAP sessions are ended, and logins
+    /// wait for a moment. Who was rolled back is converted again only by `mailready convert`, not by arriving.
+    #[command(override_usage = "mailready rollback [OPTIONS] <USER...|--all>")]
+    Rollback(RollbackArgs),
     /// Keep a user from being converted
     ///
     /// Users may do this for themselves.
@@ -52,6 +63,8 @@ impl Command {
         match self {
             Self::Convert(args) => args.json,
             Self::Status(args) => args.json,
+            Self::Verify(args) => args.json,
+            Self::Rollback(args) => args.json,
             Self::ConvertFile(args) => args.json,
             Self::Explain(_) | Self::Hold(_) | Self::Release(_) | Self::CheckConfig(_) => false,
         }
@@ -95,6 +108,34 @@ pub struct ExplainArgs {
     /// The user
     #[arg(value_name = "USER")]
     pub user: String,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, ClapArgs)]
+pub struct VerifyArgs {
+    /// Users to verify
+    #[arg(value_name = "USER", required = true)]
+    pub users: Vec<String>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `rollback`.
+#[derive(Debug, ClapArgs)]
+pub struct RollbackArgs {
+    /// Users to roll back
+    #[arg(value_name = "USER", required_unless_present = "all")]
+    pub users: Vec<String>,
+    /// Roll back all users who are on Maildir
+    #[arg(long, conflicts_with = "users")]
+    pub all: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Print one JSON object instead of lines; asks nothing, so it needs --yes
+    #[arg(long, requires = "yes")]
+    pub json: bool,
 }
 
 /// Arguments of `hold`.
@@ -163,6 +204,15 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn rollback_wants_users_or_all_and_programs_have_to_say_yes() {
+        assert!(Args::try_parse_from(["mailready", "rollback"]).is_err());
+        assert!(Args::try_parse_from(["mailready", "rollback", "--all", "ann"]).is_err());
+        assert!(Args::try_parse_from(["mailready", "rollback", "--json", "ann"]).is_err());
+        assert!(Args::try_parse_from(["mailready", "rollback", "--json", "--yes", "ann"]).is_ok());
+        assert!(Args::try_parse_from(["mailready", "verify"]).is_err());
     }
 
     #[test]

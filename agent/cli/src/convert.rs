@@ -1,15 +1,11 @@
 //! `mailready convert`: ask the agent, watch, tell.
 
-use std::future::poll_fn;
-use std::pin::Pin;
-
-use futures_core::Stream;
-use mailready_bus::{AgentProxy, Answer, ConvertOptions, Converted, Error, MailboxChangedStream};
+use mailready_bus::{AgentProxy, Answer, ConvertOptions, Converted, Error};
 use tokio::signal::ctrl_c;
 
 use crate::args::ConvertArgs;
 use crate::exit::{Exit, Failure};
-use crate::progress::Bars;
+use crate::progress::{Bars, watch};
 use crate::{json, terminal};
 
 pub(crate) async fn run(agent: &AgentProxy<'_>, args: ConvertArgs) -> Result<Exit, Failure> {
@@ -21,14 +17,16 @@ pub(crate) async fn run(agent: &AgentProxy<'_>, args: ConvertArgs) -> Result<Exi
         wait: args.wait.then_some(true),
         dry_run: args.dry_run.then_some(true),
     };
+    let mut bars = Bars::new();
     let answers = tokio::select! {
         answers = agent.convert(&users, options) => answers?,
-        never = watch(changes) => match never {},
+        never = watch(changes, &mut bars) => match never {},
         _ = ctrl_c() => {
             terminal::complain("mailready: no longer watching; the agent goes on (`mailready status`)");
             return Ok(Exit::Interrupted);
         }
     };
+    drop(bars);
     if args.json {
         let users = answers.iter().map(Into::into).collect();
         json::print(&json::ConvertOutput { version: json::VERSION, users });
@@ -43,19 +41,6 @@ pub(crate) async fn run(agent: &AgentProxy<'_>, args: ConvertArgs) -> Result<Exi
         }
     }
     Ok(exit(&answers, args.dry_run))
-}
-
-/// Draws what comes until it is dropped.
-async fn watch(mut changes: MailboxChangedStream) -> std::convert::Infallible {
-    let mut bars = Bars::new();
-    while let Some(change) = poll_fn(|cx| Pin::new(&mut changes).poll_next(cx)).await {
-        // A signal of another shape comes from another version; the answers will tell all the same.
-        if let Ok(args) = change.args() {
-            bars.changed(&args.user, &args.state, &args.details);
-        }
-    }
-    // The connection broke. The request notices too, and tells.
-    std::future::pending().await
 }
 
 fn line(answer: &Converted) -> String {

@@ -43,12 +43,12 @@ pub enum Exit {
 pub const EXITS: &[(Exit, &str)] = &[
     (
         Exit::Ok,
-        "Everything asked for is so. Of convert: all the users are on Maildir (with --dry-run: could be).",
+        "Everything asked for is so. Of convert: all the users are on Maildir (with --dry-run: could be). Of rollback: all are on mbox. Of verify: nothing is lost or damaged.",
     ),
     (Exit::Usage, "The command line is wrong."),
     (
         Exit::Data,
-        "The mail or the state of a user does not allow it: blocked, held, refused, no mbox. The reason was printed and needs mending.",
+        "The mail or the state of a user does not allow it: blocked, held, refused, no mbox. The reason was printed and needs mending. Of verify: something is lost or damaged.",
     ),
     (Exit::NoInput, "The mbox file is not there."),
     (Exit::NoUser, "No such user."),

@@ -52,6 +52,9 @@ fn headline(user: &UserStatus) -> &str {
         Some(State::Held) => "the mail is in the mbox and stays there: there is a hold",
         Some(State::Blocked) => "the mail is in the mbox and cannot be converted as things are",
         Some(State::Failed) => "the mail is in the mbox; the last conversion went wrong",
+        Some(State::RollingBack) => {
+            "the mail is being given back as mbox; logins wait for the last moment of it"
+        }
         Some(State::RolledBack) => "the mail is in the mbox again, after a rollback",
         None => &user.state,
         Some(_) => &user.state,
@@ -81,8 +84,15 @@ fn next(user: &UserStatus) -> String {
             format!("the hold ends {}; `mailready release {name}` ends it now", when::show(*until))
         }
         (Some(State::Held), ..) => format!("`mailready release {name}` ends the hold"),
+        (Some(State::RolledBack), ..) => {
+            format!("stays so, whoever arrives, until an operator says `mailready convert {name}`")
+        }
         (_, Some(mend), _) => format!("{mend}; then `mailready convert {name}`"),
-        (Some(State::Mbox | State::Staged | State::RolledBack), ..) => {
+        (Some(State::RollingBack), ..) => {
+            "nothing to do: it is under way; should it wait for something, the journal of mailready-agent says for what"
+                .to_owned()
+        }
+        (Some(State::Mbox | State::Staged), ..) => {
             format!(
                 "`mailready convert {name}` converts now; `mailready hold {name}` keeps it from being converted"
             )
@@ -93,9 +103,9 @@ fn next(user: &UserStatus) -> String {
         (Some(State::Failed), _, Some(until)) => format!("the next try comes {}", when::show(*until)),
         (Some(State::Failed | State::Blocked), ..) => format!("`mailready convert {name}` tries again"),
         (Some(State::Staging | State::Committing), ..) => "nothing to do: it is under way".to_owned(),
-        (Some(State::Maildir), ..) => {
-            "nothing to do: mail that still arrives at the old place is carried over".to_owned()
-        }
+        (Some(State::Maildir), ..) => format!(
+            "nothing to do: mail that still arrives at the old place is carried over; `mailready verify {name}` proves the conversion, `mailready rollback {name}` undoes it"
+        ),
         (Some(_) | None, ..) => String::new(),
     }
 }

@@ -3,7 +3,7 @@
 //! The shapes are stable: keys may be added, none are renamed, removed or given another meaning without another
 //! `version`. Times are unix seconds, sizes bytes. A key without a value is left out.
 
-use mailready_bus::{Converted, Details, UserStatus};
+use mailready_bus::{Checked, Converted, Details, UserStatus, Verified};
 use serde::Serialize;
 
 use crate::terminal;
@@ -51,6 +51,94 @@ impl<'a> From<&'a Converted> for ConvertUser<'a> {
             answer: &converted.answer,
             on_maildir: converted.known_answer().is_some_and(mailready_bus::Answer::is_on_maildir),
             text: &converted.text,
+        }
+    }
+}
+
+/// `rollback --json`
+#[derive(Debug, Serialize)]
+pub struct RollbackOutput<'a> {
+    /// [`VERSION`]
+    pub version: u32,
+    /// One a user, in the order asked.
+    pub users: Vec<RollbackUser<'a>>,
+}
+
+/// One user of `rollback --json`
+#[derive(Debug, Serialize)]
+pub struct RollbackUser<'a> {
+    /// The user.
+    pub user: &'a str,
+    /// A word of [`mailready_bus::Answer`].
+    pub answer: &'a str,
+    /// Whether the user's mail is in the mbox now.
+    pub on_mbox: bool,
+    /// For people.
+    pub text: &'a str,
+}
+
+impl<'a> From<&'a Converted> for RollbackUser<'a> {
+    fn from(answered: &'a Converted) -> Self {
+        Self {
+            user: &answered.user,
+            answer: &answered.answer,
+            on_mbox: answered.known_answer().is_some_and(mailready_bus::Answer::is_on_mbox),
+            text: &answered.text,
+        }
+    }
+}
+
+/// `verify --json`
+#[derive(Debug, Serialize)]
+pub struct VerifyOutput<'a> {
+    /// [`VERSION`]
+    pub version: u32,
+    /// One a user, in the order asked.
+    pub users: Vec<VerifyUser<'a>>,
+}
+
+/// One user of `verify --json`; the figures are those of [`Checked`].
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "each field is the field of Checked of the same name, documented there")]
+pub struct VerifyUser<'a> {
+    pub user: &'a str,
+    pub answer: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mailboxes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+}
+
+impl<'a> From<&'a Verified> for VerifyUser<'a> {
+    fn from(verified: &'a Verified) -> Self {
+        let Checked { same, gone, lost, damaged, unknown, unseen, mailboxes, missing, reason } =
+            &verified.checked;
+        Self {
+            user: &verified.user,
+            answer: &verified.answer,
+            same: *same,
+            gone: *gone,
+            lost: *lost,
+            damaged: *damaged,
+            unknown: *unknown,
+            unseen: *unseen,
+            mailboxes: *mailboxes,
+            missing: *missing,
+            reason: reason.as_deref(),
         }
     }
 }

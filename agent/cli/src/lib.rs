@@ -25,8 +25,10 @@ pub mod json;
 pub mod manual;
 mod owner;
 mod progress;
+mod rollback;
 mod status;
 pub mod terminal;
+mod verify;
 mod when;
 
 use std::ffi::OsString;
@@ -56,6 +58,8 @@ fn command(args: Args) -> Result<Exit, Failure> {
         Command::Convert(args) => agent::with(config, async |agent| convert::run(&agent, args).await),
         Command::Status(args) => agent::with(config, async |agent| status::run(&agent, &args).await),
         Command::Explain(args) => agent::with(config, async |agent| explain::run(&agent, &args).await),
+        Command::Verify(args) => agent::with(config, async |agent| verify::run(&agent, &args).await),
+        Command::Rollback(args) => rollback::run(config, args),
         Command::Hold(args) => hold::run(config, &args),
         Command::Release(args) => agent::with(config, async |agent| hold::release(&agent, &args).await),
         Command::ConvertFile(args) => convert_file::run(config, &args),

@@ -4,9 +4,12 @@
 //! helped by hundreds of percentages.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
 
+use futures_core::Stream;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use mailready_bus::{Details, State};
+use mailready_bus::{Details, MailboxChangedStream, State};
 
 use crate::terminal;
 
@@ -27,8 +30,10 @@ impl Bars {
     /// Takes what `MailboxChanged` tells.
     pub(crate) fn changed(&mut self, user: &str, state: &str, details: &Details) {
         let known = State::parse(state);
-        let is_running =
-            matches!(known, Some(State::Staging | State::Staged | State::Committing | State::Waiting));
+        let is_running = matches!(
+            known,
+            Some(State::Staging | State::Staged | State::Committing | State::Waiting | State::RollingBack)
+        );
         if !is_running {
             if let Some(bar) = self.bars.remove(user) {
                 bar.finish_and_clear();
@@ -84,6 +89,18 @@ impl Drop for Bars {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// Draws what comes until it is dropped.
+pub(crate) async fn watch(mut changes: MailboxChangedStream, bars: &mut Bars) -> std::convert::Infallible {
+    while let Some(change) = poll_fn(|cx| Pin::new(&mut changes).poll_next(cx)).await {
+        // A signal of another shape comes from another version; the answers will tell all the same.
+        if let Ok(args) = change.args() {
+            bars.changed(&args.user, &args.state, &args.details);
+        }
+    }
+    // The connection broke. The request notices too, and tells.
+    std::future::pending().await
 }
 
 fn style() -> ProgressStyle {

@@ -46,7 +46,7 @@ fn table(users: &[UserStatus], now: u64) -> Vec<String> {
 pub(crate) fn about(user: &UserStatus) -> String {
     let details = &user.details;
     match user.known_state() {
-        Some(State::Staging | State::Committing) => far(details),
+        Some(State::Staging | State::Committing | State::RollingBack) => far(details),
         Some(State::Maildir) => {
             details.messages.map(|n| format!("{} messages", terminal::grouped(n))).unwrap_or_default()
         }

@@ -11,6 +11,7 @@ use crate::conversions::Conversions;
 use crate::counters::Counters;
 use crate::flow::Mailboxes;
 use crate::holds::Holds;
+use crate::operations::Operations;
 use crate::outcome::Why;
 use crate::queue::Limits;
 use crate::records::Records;
@@ -35,6 +36,8 @@ pub struct Agent {
     pub mailboxes: Arc<dyn Mailboxes>,
     /// The jobs.
     pub conversions: Arc<Conversions>,
+    /// Rollbacks and verifications.
+    pub operations: Operations,
     /// What is counted.
     pub counters: Counters,
     /// Leases that wait for a conversion.
@@ -69,6 +72,7 @@ impl Agent {
             records,
             mailboxes,
             conversions,
+            operations: Operations::default(),
             counters: Counters::default(),
             waiting_leases: Waiting::default(),
             waiting_arrivals: Waiting::default(),

@@ -4,6 +4,7 @@
 //! gets a D-Bus parser of ours to talk to. Frames are capped before anything is allocated for them, connections are counted by uid, calls by
 //! connection, and no descriptor is ever taken. The bus may be absent, hang or restart: that is one task's trouble, and no arrival waits for it.
 
+mod back;
 mod capped;
 mod control;
 mod convert;

@@ -40,6 +40,13 @@ pub enum What {
     Moves(Progress),
     /// An attempt has ended.
     Ended(Outcome),
+    /// It is being rolled back.
+    MovesBack(Progress),
+    /// It has been rolled back.
+    RolledBack {
+        /// Messages in the mboxes.
+        messages: u64,
+    },
 }
 
 /// What became of a request.
@@ -187,7 +194,7 @@ impl Conversions {
         Ask { why: job.watch_why(), stop: job.watch_stop(), report: Arc::new(report) }
     }
 
-    fn tell(&self, account: &SharedAccount, what: What) {
+    pub(crate) fn tell(&self, account: &SharedAccount, what: What) {
         // Nobody may be listening.
         let _ = self.changes.send(Change { account: Arc::clone(account), what });
     }

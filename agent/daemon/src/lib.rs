@@ -17,6 +17,7 @@ pub mod holds;
 pub mod lifecycle;
 pub mod listener;
 mod log;
+pub mod operations;
 pub mod options;
 pub mod outcome;
 pub mod peer;

@@ -214,8 +214,9 @@ pub async fn serve(
     info!("stopping");
     drop((arrival_file, selves_file, control_file));
     stopping.send_replace(true);
-    if timeout(STOP_PATIENCE, agent.conversions.stop()).await.is_err() {
-        warn!("a conversion does not end; the next start brings it to its end");
+    let ended = async { tokio::join!(agent.conversions.stop(), agent.operations.stop()) };
+    if timeout(STOP_PATIENCE, ended).await.is_err() {
+        warn!("a conversion or rollback does not end; the next start brings it to its end");
     }
     // Whoever is not done by then is cut off, which to a login means the mbox.
     let _ = timeout(FAREWELL, async { while doors.join_next().await.is_some() {} }).await;

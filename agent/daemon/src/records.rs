@@ -90,6 +90,8 @@ pub struct Served {
     pub separator: char,
     /// `pop3_uidl_format`, if identifiers are kept beside UIDs; else empty.
     pub uidl: String,
+    /// `pop3_reuse_xuidl`: a header X-UIDL goes before that.
+    pub reuse_xuidl: bool,
 }
 
 /// An inbox alone, as every record of version 1 has it.
@@ -104,6 +106,7 @@ impl Default for Served {
             prefix: String::new(),
             separator: '/',
             uidl: String::new(),
+            reuse_xuidl: false,
         }
     }
 }

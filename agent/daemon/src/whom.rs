@@ -7,8 +7,11 @@ use mailready_config::Convert;
 use crate::account::Account;
 use crate::holds::Holds;
 use crate::outcome::{Outcome, Reason, Why};
-use crate::records::Records;
+use crate::records::{Phase, Records};
 use crate::settings::Settings;
+
+/// The reason's code for somebody who was rolled back: an arrival right after it would undo what was asked for.
+pub const ROLLED_BACK: &str = "rolled-back";
 
 /// Why a user is not to be converted now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +77,13 @@ pub fn may_convert(
     }
     if why == Why::Operator {
         return Ok(());
+    }
+    if records.latest(&account.key()).is_some_and(|record| record.phase == Phase::Undone) {
+        return Err(Refusal::NotSelected(Reason::new(
+            ROLLED_BACK,
+            "rolled back, and converted again only on an operator's word",
+            format!("mailready convert {}", account.name),
+        )));
     }
     match users.convert {
         Convert::All => Ok(()),
@@ -166,6 +176,37 @@ mod tests {
         assert_eq!(verdict(&site, "ann", 1000, Why::Operator), "held");
         site.holds.put(&Name::new(b"ann").unwrap(), &hold(Some(100))).unwrap();
         assert_eq!(verdict(&site, "ann", 1000, Why::Arrival), "yes", "the hold is over");
+    }
+
+    #[test]
+    fn who_was_rolled_back_is_converted_on_an_operators_word_only() {
+        use crate::records::{INBOX, RECORD_VERSION, Record, Served, SourceRecord};
+        let site = site("[users]\nconvert = \"all\"");
+        let source =
+            SourceRecord { name: INBOX.into(), path: "/var/mail/x".into(), dev: 1, ino: 2, length: 3 };
+        let record = Record {
+            version: RECORD_VERSION,
+            run: "20260101T000000Z-0123456789abcdef".into(),
+            user: "ann".into(),
+            uid: 1000,
+            gid: 1000,
+            phase: Phase::Undone,
+            maildir: "/home/x/Maildir".into(),
+            work: "/home/x/.mailready".into(),
+            archive: "/var/mail/.mailready".into(),
+            started: 1,
+            home: "/home/x".into(),
+            boxes: 1,
+            served: Served::default(),
+            source: vec![source],
+        };
+        assert_eq!(verdict(&site, "ann", 1000, Why::Arrival), "yes");
+        site.records.put(&record).unwrap();
+        assert_eq!(verdict(&site, "ann", 1000, Why::Arrival), ROLLED_BACK);
+        assert_eq!(verdict(&site, "ann", 1000, Why::Background), ROLLED_BACK);
+        assert_eq!(verdict(&site, "ann", 1000, Why::Operator), "yes");
+        site.records.put(&Record { phase: Phase::Converted, ..record }).unwrap();
+        assert_eq!(verdict(&site, "ann", 1000, Why::Arrival), "yes");
     }
 
     #[test]

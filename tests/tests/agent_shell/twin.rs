@@ -7,7 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mailready_agent::account::{MailboxKey, SharedAccount};
-use mailready_agent::flow::{Ask, Bind, BoxFuture, LeaseId, Mailboxes, Standing};
+use mailready_agent::flow::{
+    Ask, Bind, BoxFuture, Checked, LeaseId, Mailboxes, RolledBack, Standing,
+};
 use mailready_agent::outcome::{Outcome, Progress, Reason, Stage, Why};
 use mailready_tests::lab::eventually;
 use tokio::sync::watch;
@@ -31,6 +33,8 @@ pub enum Heard {
     Convert(String, Why),
     Ended(String),
     Lease(String),
+    Rollback(String),
+    Verify(String),
     Bound(LeaseId, Bind),
     Abandoned(LeaseId),
     Tick,
@@ -148,6 +152,29 @@ impl Mailboxes for Twin {
 
     fn abandoned(&self, lease: LeaseId) {
         self.write(Heard::Abandoned(lease));
+    }
+
+    fn rollback(&self, account: SharedAccount, _ask: Ask) -> BoxFuture<'_, Result<RolledBack, Outcome>> {
+        Box::pin(async move {
+            self.write(Heard::Rollback(account.name.clone()));
+            let run = match self.standing(&account.key()) {
+                Standing::Maildir { run } => run,
+                _ => return Err(busy()),
+            };
+            self.stands(&account, Standing::Mbox);
+            Ok(RolledBack { run, messages: 3 })
+        })
+    }
+
+    fn verify(
+        &self,
+        account: SharedAccount,
+        _stop: watch::Receiver<bool>,
+    ) -> BoxFuture<'_, Result<Checked, Outcome>> {
+        Box::pin(async move {
+            self.write(Heard::Verify(account.name.clone()));
+            Ok(Checked { same: 3, boxes: 1, ..Checked::default() })
+        })
     }
 
     fn arrived(&self, _: &MailboxKey) {}

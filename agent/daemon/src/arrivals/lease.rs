@@ -18,7 +18,8 @@ use crate::agent::Agent;
 use crate::conversions::View;
 use crate::flow::{Bind, LeaseId, Standing};
 
-/// `Stay` cannot be bound while a commit is under way. That takes no longer than the mailbox's locks may be held (3 s), and the disk's sync.
+/// `Stay` cannot be bound while a commit is under way, and nothing at all while a rollback is. The first takes no longer than the mailbox's locks may be held (3 s), and the disk's sync; the other
+/// is waited for as long as the script waits.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a commit under way is asked whether it is over, where there is no job to watch.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -40,7 +41,9 @@ pub(super) async fn serve(
             return talk.say(Answer::Refused(Reason::NotAllowed));
         }
     };
-    let lease = Lease { agent, id, bound: false };
+    let budget = request.wait.duration().min(agent.settings().config.sessions.budget);
+    let give_up = Instant::now() + budget.max(COMMIT_PATIENCE);
+    let lease = Lease { agent, id, bound: false, give_up };
     let answer = match decide(agent, request, &account) {
         Decision::Ready => Answer::Ready,
         Decision::No(answer) => answer,
@@ -72,6 +75,7 @@ struct Lease<'a> {
     agent: &'a Agent,
     id: LeaseId,
     bound: bool,
+    give_up: Instant,
 }
 
 impl Lease<'_> {
@@ -88,7 +92,6 @@ impl Lease<'_> {
 
     async fn bind(&self, account: &SharedAccount, wanted: Answer, talk: &mut Talk) -> Option<Answer> {
         let mailboxes = &self.agent.mailboxes;
-        let give_up = Instant::now() + COMMIT_PATIENCE;
         let mut next_beat = Instant::now() + Duration::from_secs(1);
         let mut answer = wanted;
         loop {
@@ -117,8 +120,8 @@ impl Lease<'_> {
                 talk.beat(&View::default());
                 next_beat = now + Duration::from_secs(1);
             }
-            if now >= give_up {
-                warn!(user = %account.name, lease = self.id.0, "a commit takes too long; this login gets no answer");
+            if now >= self.give_up {
+                warn!(user = %account.name, lease = self.id.0, "a commit or rollback takes too long; this login gets no answer");
                 return None;
             }
         }

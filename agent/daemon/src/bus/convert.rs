@@ -133,7 +133,7 @@ async fn outcome(agent: &Arc<Agent>, account: &SharedAccount, why: Why, wait: bo
     outcome
 }
 
-fn answer_of(outcome: &Outcome) -> (Answer, String) {
+pub(super) fn answer_of(outcome: &Outcome) -> (Answer, String) {
     match outcome {
         Outcome::Converted { messages: 1, .. } => (Answer::Converted, "1 message".to_owned()),
         Outcome::Converted { messages, .. } => (Answer::Converted, format!("{messages} messages")),

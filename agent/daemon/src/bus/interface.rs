@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailready_bus::{ConvertOptions, Converted, Details, Error, UserStatus};
+use mailready_bus::{ConvertOptions, Converted, Details, Error, UserStatus, Verified};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedVariant, interface};
 
 use super::rights::Rights;
-use super::{convert, holds, status};
+use super::{back, convert, holds, status};
 use crate::agent::Agent;
 use crate::conversions::Change;
 
@@ -140,12 +140,24 @@ impl Interface {
         status::status(&self.agent, rights, users).await
     }
 
-    async fn verify(&self, user: String) -> Result<(), Error> {
-        Err(not_yet("verify", &user))
+    async fn verify(
+        &self,
+        user: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Verified, Error> {
+        let (rights, _place) = self.admit(connection, &header).await?;
+        back::verify(&self.agent, rights, user).await
     }
 
-    async fn rollback(&self, user: String) -> Result<(), Error> {
-        Err(not_yet("rollback", &user))
+    async fn rollback(
+        &self,
+        user: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Converted, Error> {
+        let (rights, _place) = self.admit(connection, &header).await?;
+        back::rollback(&self.agent, rights, user).await
     }
 
     async fn hold(

@@ -15,8 +15,8 @@ use crate::agent::{Agent, unix_now};
 use crate::conversions::{Change, View, What};
 use crate::flow::Standing;
 use crate::outcome::{Outcome, Progress, Reason, Stage, Why};
-use crate::records::Record;
-use crate::whom::Refusal;
+use crate::records::{Phase, Record};
+use crate::whom::{ROLLED_BACK, Refusal};
 
 /// The name service is not waited for longer to say what a uid is called.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -109,6 +109,12 @@ fn of_account(agent: &Agent, account: &SharedAccount) -> UserStatus {
 
 fn find_state(agent: &Agent, account: &SharedAccount, details: &mut Details) -> State {
     let key = account.key();
+    if let Some(progress) = agent.operations.rollback_of(&key) {
+        if let Some(progress) = progress {
+            add_progress(details, &progress);
+        }
+        return State::RollingBack;
+    }
     if let Some((job, running)) = agent.conversions.job(&key) {
         details.ahead = agent.conversions.ahead(&key).and_then(|ahead| u32::try_from(ahead).ok());
         return if running { of_view(&job.view(), details) } else { State::Waiting };
@@ -125,7 +131,9 @@ fn find_state(agent: &Agent, account: &SharedAccount, details: &mut Details) -> 
         }
         Standing::Unknown => {
             add_reason(details, &unsettled());
-            return State::Waiting;
+            let latest = agent.records.latest(&key);
+            let goes_back = latest.is_some_and(|record| record.phase == Phase::RollingBack);
+            return if goes_back { State::RollingBack } else { State::Waiting };
         }
         Standing::Mbox => {}
     }
@@ -148,7 +156,7 @@ fn find_state(agent: &Agent, account: &SharedAccount, details: &mut Details) -> 
         }
         Some(refusal) => {
             add_reason(details, refusal.reason());
-            State::Mbox
+            if refusal.reason().code == ROLLED_BACK { State::RolledBack } else { State::Mbox }
         }
         None => State::Mbox,
     }
@@ -161,6 +169,14 @@ pub(super) fn of_change(change: &Change) -> (State, Details) {
         What::Queued => State::Waiting,
         What::Moves(progress) => of_progress(progress, &mut details),
         What::Ended(outcome) => of_outcome(outcome, &mut details),
+        What::MovesBack(progress) => {
+            add_progress(&mut details, progress);
+            State::RollingBack
+        }
+        What::RolledBack { messages } => {
+            details.messages = Some(*messages);
+            State::RolledBack
+        }
     };
     (state, details)
 }
@@ -172,10 +188,14 @@ fn of_view(view: &View, details: &mut Details) -> State {
     }
 }
 
-fn of_progress(progress: &Progress, details: &mut Details) -> State {
+fn add_progress(details: &mut Details, progress: &Progress) {
     details.messages = Some(progress.messages);
     details.bytes = Some(progress.bytes);
     details.bytes_total = Some(progress.bytes_total);
+}
+
+fn of_progress(progress: &Progress, details: &mut Details) -> State {
+    add_progress(details, progress);
     match progress.stage {
         Stage::Staging => State::Staging,
         Stage::Gate => State::Staged,

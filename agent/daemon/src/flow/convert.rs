@@ -101,6 +101,7 @@ pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: 
             prefix: seen.prefix,
             separator: seen.separator,
             uidl: seen.uidl,
+            reuse_xuidl: seen.reuse_xuidl,
         },
         source: vec![source],
     };
@@ -202,13 +203,7 @@ impl Attempt<'_> {
         (source.dev, source.ino, source.length) = new;
         self.record.boxes = boxes;
         self.step("record");
-        self.flow.records.put(&self.record).map_err(|error| {
-            End::Not(Outcome::Failed(Reason::new(
-                "state",
-                format!("the archive record cannot be written: {error}"),
-                "make room in the state folder",
-            )))
-        })
+        self.flow.records.put(&self.record).map_err(|error| End::Not(Outcome::Failed(reasons::state(&error))))
     }
 
     fn attempt(&mut self, spool: &Spool, slot: &mut Option<Worker>) -> Result<End, End> {

@@ -10,6 +10,7 @@ use mailready_config::Reader;
 use super::dovecot::Dovecot;
 use crate::account::Account;
 use crate::outcome::Reason;
+use crate::records::Record;
 use crate::settings::Settings;
 
 /// Where Dovecot keeps what belongs to the mboxes; empty: beside them.
@@ -55,6 +56,46 @@ pub(super) fn check(settings: &Settings, account: &Account) -> Result<Beside, Re
         found = Some(beside);
     }
     Ok(found.unwrap_or_default())
+}
+
+/// Blocks the way back of a user whose mboxes Dovecot would not look for where they are going to be.
+pub(super) fn check_back(settings: &Settings, account: &Account, record: &Record) -> Result<(), Reason> {
+    if !settings.config.site.readers.contains(&Reader::Dovecot) {
+        return Ok(());
+    }
+    let maildir = format!("maildir:{}", record.maildir.display());
+    let expected = Beside { index: record.served.index.clone(), control: record.served.control.clone() };
+    for config in &settings.config.site.dovecot_config {
+        let dovecot = Dovecot::new(config);
+        let location = dovecot.location(&account.name, &account.home).and_then(|location| {
+            // Our own map says so; without it, this is what counts.
+            if location.starts_with(&maildir) { dovecot.setting("mail_location") } else { Ok(location) }
+        });
+        let location = location.map_err(|error| {
+            Reason::new(
+                "location",
+                format!("Dovecot does not say where this user's mail would be: {error}"),
+                "see `doveadm user`",
+            )
+        })?;
+        let judged = judge(&location, account).and_then(|beside| match beside == expected {
+            true => Ok(()),
+            false => Err((
+                "with indexes or control files elsewhere than before the conversion".to_owned(),
+                "set INDEX= and CONTROL= as they were".to_owned(),
+            )),
+        });
+        judged.map_err(|(text, mend)| {
+            Reason::new(
+                "location",
+                format!(
+                    "without the Maildir Dovecot would look for this user's mail at {location:?}, {text}"
+                ),
+                mend,
+            )
+        })?;
+    }
+    Ok(())
 }
 
 fn judge(location: &str, account: &Account) -> Result<Beside, (String, String)> {

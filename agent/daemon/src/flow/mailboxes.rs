@@ -16,9 +16,12 @@ use super::sessions::Sessions;
 use super::site::Site;
 use super::spool::LockSet;
 use super::watch::Watch;
-use super::{Ask, Bind, BoxFuture, LeaseId, Mailboxes, Standing, map, settle};
+use super::{
+    Ask, Bind, BoxFuture, Checked, LeaseId, Mailboxes, RolledBack, Standing, map, reasons, settle,
+    settle_back,
+};
 use crate::account::{MailboxKey, SharedAccount};
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::Outcome;
 use crate::records::{Layout, Phase, Record, Records, Served};
 use crate::settings::Settings;
 
@@ -122,7 +125,8 @@ impl Flow {
     /// What a worker of this run is told: how the mail lies by the record, how it is locked by the settings.
     pub(super) fn job(&self, settings: &Settings, record: &Record, purpose: Purpose) -> Job {
         let LockSet { dotlock, fcntl, flock } = self.lock_set(settings);
-        let Served { folders, index, control, layout, prefix, separator, uidl } = record.served.clone();
+        let Served { folders, index, control, layout, prefix, separator, uidl, reuse_xuidl } =
+            record.served.clone();
         Job {
             purpose,
             run: record.run.clone(),
@@ -144,6 +148,7 @@ impl Flow {
             separator,
             locks: Locks { dotlock, fcntl, flock },
             uidl,
+            reuse_xuidl,
             timezone: settings.config.mail.timezone.clone().unwrap_or_default(),
         }
     }
@@ -156,13 +161,7 @@ impl Flow {
     pub(super) fn set_converted(&self, settings: &Settings, record: &mut Record) {
         tracing::debug!(step = "map", who = "agent", run = record.run);
         record.phase = Phase::Converted;
-        let all = self.records.all();
-        let others = all.iter().map(AsRef::as_ref).filter(|other| other.run != record.run);
-        if let Err(error) = map::write(&settings.config.agent.state, others.chain([&*record])) {
-            tracing::error!(
-                "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
-            );
-        }
+        self.write_map(settings, record);
         tracing::debug!(step = "converted", who = "agent", run = record.run);
         if let Err(error) = self.records.put(record) {
             tracing::error!(
@@ -172,6 +171,25 @@ impl Flow {
         }
         self.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
         self.watch_places(record);
+    }
+
+    /// The mboxes are back: map, standing, and whoever waits for an answer gets one. The record says so already.
+    pub(super) fn set_undone(&self, settings: &Settings, record: &Record) {
+        self.write_map(settings, record);
+        self.set_standing(record.key(), Standing::Mbox);
+        self.sessions.reopen(&record.key());
+        self.settled(record);
+    }
+
+    /// The map as all records make it, with `record` as it is here.
+    pub(super) fn write_map(&self, settings: &Settings, record: &Record) {
+        let all = self.records.all();
+        let others = all.iter().map(AsRef::as_ref).filter(|other| other.run != record.run);
+        if let Err(error) = map::write(&settings.config.agent.state, others.chain([record])) {
+            tracing::error!(
+                "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
+            );
+        }
     }
 
     /// Only the disk knows how this run ended, or (`committed`) its spool still stands at its place.
@@ -216,17 +234,36 @@ impl Flow {
     fn convert_now(&self, account: &SharedAccount, ask: &Ask) -> Outcome {
         let key = account.key();
         let Some(_turn) = self.turn(&key) else {
-            return Outcome::Busy(Reason::new("busy", "another job is working on this mailbox", ""));
+            return Outcome::Busy(reasons::at_work());
         };
         match self.standing(&key) {
             Standing::Maildir { run } => Outcome::Already { run },
-            Standing::Unknown => Outcome::Busy(Reason::new(
-                "unsettled",
-                "an interrupted run of this mailbox is not settled yet",
-                "see the journal for what it waits for",
-            )),
+            Standing::Unknown => Outcome::Busy(reasons::unsettled()),
             Standing::Mbox => super::convert::convert(self, &self.settings(), account, ask),
         }
+    }
+
+    /// The record of a converted mailbox that nobody else works on.
+    fn converted(&self, key: &MailboxKey) -> Result<(Turn<'_>, Arc<Record>), Outcome> {
+        let turn = self.turn(key).ok_or_else(|| Outcome::Busy(reasons::at_work()))?;
+        match self.records.latest(key).filter(|record| record.phase == Phase::Converted) {
+            Some(record) if matches!(self.standing(key), Standing::Maildir { .. }) => Ok((turn, record)),
+            _ => Err(Outcome::Busy(reasons::unsettled())),
+        }
+    }
+
+    fn rollback_now(&self, account: &SharedAccount, ask: &Ask) -> Result<RolledBack, Outcome> {
+        let (_turn, record) = self.converted(&account.key())?;
+        super::rollback::rollback(self, &self.settings(), &record, ask)
+    }
+
+    fn verify_now(
+        &self,
+        account: &SharedAccount,
+        stop: &channel::Receiver<bool>,
+    ) -> Result<Checked, Outcome> {
+        let (_turn, record) = self.converted(&account.key())?;
+        super::verify::verify(self, &self.settings(), &record, stop)
     }
 
     fn recover_now(&self) {
@@ -254,6 +291,13 @@ impl Flow {
             return;
         };
         let Some(_turn) = self.turn(&record.key()) else { return };
+        if record.phase == Phase::RollingBack {
+            if let Err(why) = settle_back::settle(self, &self.settings(), &record) {
+                tracing::warn!(user = ?record.user, run, "this interrupted rollback is not settled yet: {why}");
+                self.memory().unsettled.insert(run.to_owned(), Instant::now());
+            }
+            return;
+        }
         if let Outcome::Failed(why) | Outcome::Blocked(why) | Outcome::Busy(why) =
             settle::settle(self, &self.settings(), &record)
             && self.memory().unsettled.contains_key(run)
@@ -311,15 +355,21 @@ impl Mailboxes for Flow {
 
     fn convert(&self, account: SharedAccount, ask: Ask) -> BoxFuture<'_, Outcome> {
         let work = self.blocking(move |flow| flow.convert_now(&account, &ask));
-        Box::pin(async move {
-            work.await.unwrap_or_else(|| {
-                Outcome::Failed(Reason::new(
-                    "internal",
-                    "the conversion's thread ended",
-                    "please report this",
-                ))
-            })
-        })
+        Box::pin(async move { work.await.unwrap_or_else(|| Outcome::Failed(reasons::thread_ended())) })
+    }
+
+    fn rollback(&self, account: SharedAccount, ask: Ask) -> BoxFuture<'_, Result<RolledBack, Outcome>> {
+        let work = self.blocking(move |flow| flow.rollback_now(&account, &ask));
+        Box::pin(async move { work.await.unwrap_or_else(|| Err(Outcome::Failed(reasons::thread_ended()))) })
+    }
+
+    fn verify(
+        &self,
+        account: SharedAccount,
+        stop: channel::Receiver<bool>,
+    ) -> BoxFuture<'_, Result<Checked, Outcome>> {
+        let work = self.blocking(move |flow| flow.verify_now(&account, &stop));
+        Box::pin(async move { work.await.unwrap_or_else(|| Err(Outcome::Failed(reasons::thread_ended()))) })
     }
 
     fn lease(&self, account: &SharedAccount, session: OwnedFd) -> io::Result<LeaseId> {

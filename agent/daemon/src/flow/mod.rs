@@ -13,12 +13,17 @@ mod late;
 mod location;
 mod mailboxes;
 mod map;
+mod place;
+mod postfix;
 mod reasons;
+mod rollback;
 mod sessions;
 mod settle;
+mod settle_back;
 mod site;
 mod spool;
 mod told;
+mod verify;
 mod watch;
 
 use std::future::Future;
@@ -84,6 +89,36 @@ pub struct Ask {
     pub report: Arc<dyn Fn(Progress) + Send + Sync>,
 }
 
+/// A rollback that was made: the mboxes are the mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolledBack {
+    /// Run id of the conversion that it undid.
+    pub run: String,
+    /// Messages in the mboxes.
+    pub messages: u64,
+}
+
+/// What a verification found; messages, but for the last two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Dovecot's reading of the original, the receipt and the Maildir agree.
+    pub same: u64,
+    /// Not in the Maildir and not in its list of UIDs: expunged since.
+    pub gone: u64,
+    /// In the list of UIDs, and there is no file.
+    pub lost: u64,
+    /// In the Maildir with other bytes or another date.
+    pub damaged: u64,
+    /// In the original as Dovecot reads it, and not in the receipt, or otherwise there.
+    pub unknown: u64,
+    /// In the receipt, and Dovecot did not show it.
+    pub unseen: u64,
+    /// Mailboxes that were checked.
+    pub boxes: u64,
+    /// Mailboxes whose original is not there any more.
+    pub missing: u64,
+}
+
 /// A post-login script that waits for its answer, bound to the process of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseId(pub u64);
@@ -107,6 +142,16 @@ pub trait Mailboxes: Send + Sync {
 
     /// Converts one mailbox. The caller sees to it that one key has one conversion at a time.
     fn convert(&self, account: SharedAccount, ask: Ask) -> BoxFuture<'_, Outcome>;
+
+    /// Gives a converted user mboxes again; the error says why not.
+    fn rollback(&self, account: SharedAccount, ask: Ask) -> BoxFuture<'_, Result<RolledBack, Outcome>>;
+
+    /// Has Dovecot read the originals of a converted user again, and compares; the error says why that cannot be done. `stop` as in [`Ask`].
+    fn verify(
+        &self,
+        account: SharedAccount,
+        stop: channel::Receiver<bool>,
+    ) -> BoxFuture<'_, Result<Checked, Outcome>>;
 
     /// Registers the session behind a lease request. `session` is the descriptor that came with it: a socket whose peer is the imap or pop3 process.
     ///

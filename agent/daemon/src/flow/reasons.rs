@@ -180,6 +180,81 @@ pub(super) fn in_use() -> Reason {
     Reason::new("in-use", "another program keeps the mbox open or locked", "")
 }
 
+pub(super) fn at_work() -> Reason {
+    Reason::new("busy", "another job is working on this mailbox", "")
+}
+
+pub(super) fn unsettled() -> Reason {
+    Reason::new(
+        "unsettled",
+        "an interrupted run of this mailbox is not settled yet",
+        "see the journal for what it waits for",
+    )
+}
+
+pub(super) fn thread_ended() -> Reason {
+    Reason::new("internal", "the thread of this job ended", "please report this")
+}
+
+pub(super) fn no_run_id() -> Reason {
+    Reason::new("state", "the archive record has no run id", "look at it by hand")
+}
+
+pub(super) fn state(error: &std::io::Error) -> Reason {
+    Reason::new(
+        "state",
+        format!("the archive record cannot be written: {error}"),
+        "make room in the state folder",
+    )
+}
+
+pub(super) fn no_original(archive: &Path) -> Reason {
+    Reason::new(
+        "original-lost",
+        format!(
+            "the original inbox is not in {} any more, so there is nothing to compare with",
+            archive.display()
+        ),
+        "bring it back from a backup",
+    )
+}
+
+pub(super) fn doveadm(error: &std::io::Error) -> Reason {
+    Reason::new(
+        "doveadm",
+        format!("Dovecot's doveadm cannot be started: {error}"),
+        "see that it is installed and along the agent's PATH",
+    )
+}
+
+pub(super) fn not_drained(why: &str) -> Reason {
+    Reason::new("drain", format!("mail at the old place cannot be carried over: {why}"), "")
+}
+
+pub(super) fn over_limit(inbox: &Path, length: u64, limit: u64) -> Reason {
+    Reason::new(
+        "size-limit",
+        format!(
+            "{} would have {length} bytes, and Postfix bounces mail to a mailbox of more than {limit}",
+            inbox.display()
+        ),
+        "raise mailbox_size_limit in Postfix's main.cf and reload it, or have the user move messages to folders",
+    )
+}
+
+pub(super) fn rollback_given_up(why: &str) -> Reason {
+    Reason::new("rollback", format!("the rollback was given up, the Maildir is in use as before: {why}"), "")
+}
+
+/// Past its commit: there is nothing to be done but to wait, or to mend what it waits for.
+pub(super) fn rolling_forward(why: &str) -> Reason {
+    Reason::new("unsettled", format!("the rollback is under way and goes on by itself: {why}"), "")
+}
+
+pub(super) fn folders_in_use(count: u64) -> String {
+    format!("{count} folders are locked or open at their old places")
+}
+
 /// For the journal: the run is settled later.
 pub(super) fn folders_left(count: u64) -> String {
     format!("{count} folders still stand at their old places")

@@ -20,11 +20,7 @@ use crate::settings::Settings;
 /// Brings a run to its end, or says why that has to wait; a run that has to wait is tried again by the tick.
 pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outcome {
     let Some(run) = RunId::parse(&record.run) else {
-        return Outcome::Failed(Reason::new(
-            "state",
-            "the archive record has no run id",
-            "look at it by hand",
-        ));
+        return Outcome::Failed(reasons::no_run_id());
     };
     let account = super::account_of(record);
     let spool = match Spool::open(&account.inbox, &account.archive, account.uid) {

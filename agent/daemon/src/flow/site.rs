@@ -31,11 +31,13 @@ pub(super) struct Seen {
     pub(super) separator: char,
     /// `pop3_uidl_format`, if a message's identifier has to be kept beside its UID; else empty.
     pub(super) uidl: String,
+    /// `pop3_reuse_xuidl`
+    pub(super) reuse_xuidl: bool,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { prefix: String::new(), separator: MBOX_SEPARATOR, uidl: String::new() }
+        Self { prefix: String::new(), separator: MBOX_SEPARATOR, uidl: String::new(), reuse_xuidl: false }
     }
 }
 
@@ -105,7 +107,8 @@ fn check_instance(dovecot: &Dovecot, layout: Layout) -> Result<Seen, Reason> {
             Reason::new("site", format!("{} {text}", dovecot.config().display()), mend)
         })?;
     if Path::new(POSTLOGIN).exists() {
-        Ok(seen)
+        let reuse_xuidl = dovecot.setting("pop3_reuse_xuidl").is_ok_and(|value| value == "yes");
+        Ok(Seen { reuse_xuidl, ..seen })
     } else {
         Err(Reason::new(
             "site",
@@ -162,7 +165,7 @@ fn judge(
     let uidl = if serves_pop3 { kept_uidl(uidl_format)? } else { String::new() };
     let (prefix, separator) = names(root, layout)?;
     match root.value("imap_hibernate_timeout") {
-        None | Some("0" | "0 secs") => Ok(Seen { prefix, separator, uidl }),
+        None | Some("0" | "0 secs") => Ok(Seen { prefix, separator, uidl, reuse_xuidl: false }),
         Some(timeout) => Err((
             format!(
                 "hibernates IMAP sessions (imap_hibernate_timeout = {timeout}), which leases do not cover yet"

@@ -18,6 +18,7 @@ use nix::sys::statfs::FsType;
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat, write};
 
+mod back;
 mod locks;
 
 pub(super) use locks::{LockSet, Locked};

@@ -1,0 +1,103 @@
+//! A rollback's mboxes put where they belong: the folders by the worker, the spool by us.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use mailready_worker::RunId;
+use mailready_worker::wire::{Order, Report};
+
+use super::Flow;
+use super::crew::Worker;
+use super::spool::{self, AtPath, Spool};
+use crate::settings::Settings;
+
+/// How long somebody may have a tombstone open or locked before it is left for the next round.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Tries for the spool's locks within that.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+const PAUSE: Duration = Duration::from_millis(100);
+
+fn placed(
+    worker: &mut Worker,
+    order: Order,
+    file: Option<&std::os::fd::OwnedFd>,
+) -> Result<(u64, u64), String> {
+    worker.order(order, file.map(AsFd::as_fd)).map_err(|error| error.to_string())?;
+    match worker.answer(&|| false, &mut |_, _, _| {}).map_err(|error| error.to_string())? {
+        Report::BackPlaced { messages, folders_left, .. } => Ok((messages, folders_left)),
+        other => Err(worker.out_of_turn(other).to_string()),
+    }
+}
+
+/// Every folder; gives how many late messages were added.
+pub(super) fn folders(worker: &mut Worker) -> Result<u64, String> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut late = 0;
+    loop {
+        let (messages, left) = placed(worker, Order::BackFolders, None)?;
+        late += messages;
+        if left == 0 {
+            return Ok(late);
+        }
+        if Instant::now() > deadline {
+            return Err(super::reasons::folders_in_use(left));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// The spool, with what has come behind its tombstone; gives how many late messages were added, and how far the tombstone's file has been read. Nothing is done where that was done before.
+pub(super) fn spool(
+    flow: &Flow,
+    settings: &Settings,
+    spool: &Spool,
+    run: &RunId,
+    worker: &mut Worker,
+    note: &dyn Fn(&'static str),
+) -> Result<(u64, Option<u64>), String> {
+    let fail = |error: spool::SpoolError| error.to_string();
+    let deadline = Instant::now() + PATIENCE;
+    let mut late = 0;
+    loop {
+        if spool.is_back(run).map_err(fail)? {
+            // Seen is not synced.
+            spool.sync().map_err(fail)?;
+            return Ok((late, None));
+        }
+        let (file, stat) = match spool.at_path().map_err(fail)? {
+            AtPath::File(file, stat) if spool::is_tombstone(&file, run) => (file, stat),
+            AtPath::File(..) => {
+                return Err("another file than our tombstone stands where the spool was".to_owned());
+            }
+            AtPath::Foreign(what) => return Err(format!("{what} stands where the spool was")),
+            // Somebody removed the tombstone: a fresh one, so that there is something to lock and to exchange.
+            AtPath::Nothing => {
+                let entry = flow.next_entry();
+                spool.make_tombstone(run, entry, spool.usual_ownership().map_err(fail)?).map_err(fail)?;
+                spool.place(run, entry).map_err(fail)?;
+                continue;
+            }
+        };
+        let locks = flow.lock_set(settings);
+        if let Some(locked) =
+            spool.lock(&file, run, worker.pid(), locks, LOCK_PATIENCE, note).map_err(fail)?
+            && spool.is_at_path(&stat).map_err(fail)?
+        {
+            late += placed(worker, Order::BackRest, Some(&file))?.0;
+            // Whoever waits in open(2) for our lease is going to append to the tombstone: after that.
+            if locked.is_untouched() {
+                note("back_spool");
+                spool.exchange_back(run).map_err(fail)?;
+                note("sync_back_spool");
+                spool.sync().map_err(fail)?;
+                return Ok((late, Some(spool::size(&file).map_err(|errno| errno.to_string())?)));
+            }
+        }
+        if Instant::now() > deadline {
+            return Err("the tombstone at the spool's place is locked or open".to_owned());
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
