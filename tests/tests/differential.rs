@@ -1,7 +1,12 @@
 //! No client can tell: mailboxes with a past, before and after a conversion, compared fact by fact.
 
-#[path = "differential/seeds.rs"]
-mod seeds;
-
 #[path = "differential/broken.rs"]
 mod broken;
+#[path = "differential/corpora.rs"]
+mod corpora;
+#[path = "differential/layouts.rs"]
+mod layouts;
+#[path = "differential/resync.rs"]
+mod resync;
+#[path = "differential/seeds.rs"]
+mod seeds;

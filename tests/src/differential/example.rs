@@ -1,7 +1,7 @@
 //! One small mailbox that has something of everything that a converter can get wrong, always the same.
 
 use crate::lab::mail;
-use crate::lab::{Pop3, Result, User, quoted};
+use crate::lab::{Look, Pop3, Result, User, quoted};
 
 use super::deliverers::append;
 use super::past::PSEUDO;
@@ -63,5 +63,6 @@ pub fn example(stand: &Stand, user: &User, folders: bool) -> Result<()> {
     pop3.command(&format!("DELE {last}"))?;
     pop3.command("DELE 9")?;
     pop3.quit()?;
-    stand.sessions_end()
+    stand.sessions_end()?;
+    sessions::visit_all(stand, user, Look::AsClients)
 }

@@ -2,7 +2,7 @@
 
 use crate::lab::{CONFIG, Daemon, Dump, Imap, LabError, Look, Machine, Result, Site, User, eventually};
 
-use super::variation::Variation;
+use super::variation::{Layout, Variation};
 
 /// A machine with a site on it.
 pub struct Stand {
@@ -62,7 +62,7 @@ impl Stand {
     /// The Maildir to be.
     #[must_use]
     pub fn maildir(&self, user: &User) -> String {
-        format!("{}/Maildir", user.home())
+        self.variation.maildir.replace('~', &user.home()).replace("%u", &user.name)
     }
 
     /// Installs mailready and starts the agent, before Dovecot starts again, so that it may commit at once.
@@ -72,10 +72,29 @@ impl Stand {
     pub fn bring_mailready(&mut self) -> Result<()> {
         self.machine.stop_dovecot(&self.dovecot)?;
         self.machine.install_mailready(Site::Debian)?;
-        let settings = format!("{CONFIG}[mail]\n{}", self.variation.mail);
+        self.settle_the_script()?;
+        let settings = format!("{CONFIG}{}", self.variation.mail_section());
         self.agent = Some(self.machine.start_agent(&settings)?);
         self.dovecot = self.machine.start_dovecot()?;
         Ok(())
+    }
+
+    /// Sets the lines at the head of the post-login script, as an administrator does where places are not the usual ones.
+    fn settle_the_script(&self) -> Result<()> {
+        let path = "/etc/mailready/postlogin";
+        let script = String::from_utf8_lossy(&self.machine.read(path)?).into_owned();
+        let place = |path: &str| path.replace('~', "$HOME").replace("%u", "$USER");
+        let layout = match self.variation.layout {
+            Layout::MaildirPlusPlus => "maildir++",
+            Layout::Fs => "fs",
+        };
+        let lines = script.lines().map(|line| match line.split_once('=') {
+            Some(("maildir", _)) => format!("maildir=\"{}\"\n", place(self.variation.maildir)),
+            Some(("work", _)) => format!("work=\"{}\"\n", place(self.variation.work)),
+            Some(("layout", _)) => format!("layout={layout}\n"),
+            _ => format!("{line}\n"),
+        });
+        self.machine.write(path, lines.collect::<String>().as_bytes(), (0, 0), 0o755)
     }
 
     /// Restarts Dovecot, for a change of its configuration.

@@ -20,6 +20,10 @@ pub struct Variation {
     pub mail: String,
     /// The mbox root, below the home; empty: the home itself.
     pub root: &'static str,
+    /// The Maildir to be, with `~` and `%u`.
+    pub maildir: &'static str,
+    /// The work folder.
+    pub work: &'static str,
     /// The folders of the Maildir.
     pub layout: Layout,
     /// What clients see before folder names, and between their levels.
@@ -37,6 +41,8 @@ impl Variation {
             dovecot: String::new(),
             mail: String::new(),
             root: "mail",
+            maildir: "~/Maildir",
+            work: "~/.mailready",
             layout: Layout::MaildirPlusPlus,
             prefix: "",
             separator: '/',
@@ -65,6 +71,33 @@ impl Variation {
             mail: format!("timezone = \"{ZONE}\"\n"),
             ..Self::debian()
         }
+    }
+
+    /// The mbox root is the home, as UW imapd had it: then Maildir and work folder have to lie elsewhere, or the old server would
+    /// show each message in them as a folder.
+    #[must_use]
+    pub fn home() -> Self {
+        Self {
+            name: "the home is the mbox root",
+            dovecot: "mail_location = mbox:~/:INBOX=/var/mail/%u\n".into(),
+            mail: "folders = \"%h\"\n".into(),
+            root: "",
+            maildir: "/home/maildirs/%u/Maildir",
+            work: "/home/maildirs/%u/work",
+            ..Self::debian()
+        }
+    }
+
+    /// The whole `[mail]` of mailready.toml.
+    #[must_use]
+    pub fn mail_section(&self) -> String {
+        let place = |path: &str| path.replace('~', "%h");
+        format!(
+            "[mail]\nmaildir = \"{}\"\nwork = \"{}\"\n{}",
+            place(self.maildir),
+            place(self.work),
+            self.mail
+        )
     }
 
     /// A folder's name as clients send it: the separator of this site between the levels, the prefix before them.

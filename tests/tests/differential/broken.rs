@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use mailready_tests::differential::{Change, Committed, Mailbox, Stand, Variation, drop_indexes, example};
-use mailready_tests::lab::{Look, Result};
+use mailready_tests::lab::{Differences, Look, Result};
 
 /// A rule, how a Maildir looks that was made without it, and a part of what must be told.
 struct Broken {
@@ -162,7 +162,116 @@ fn each_turns_it_red(variation: Variation, folders: bool, look: Look, rules: &[B
     Ok(())
 }
 
+/// What holds for folders.
+const OF_FOLDERS: [Broken; 11] = [
+    broken("every folder is there", "LIST \"lists/debian\": gone", |root| {
+        fs::remove_dir_all(root.join(".lists.debian"))
+    }),
+    broken("an empty folder is a folder", "LIST \"empty\": gone", |root| {
+        fs::remove_dir_all(root.join(".empty"))
+    }),
+    broken("upper and lower case differ", "LIST \"sent\": gone", |root| {
+        fs::remove_dir_all(root.join(".sent"))
+    }),
+    broken("folders keep their names", "was not there before", |root| {
+        fs::rename(root.join(".lists.debian"), root.join(".lists_debian"))
+    }),
+    broken("levels stay levels", "LIST \"debian\": was not there before", |root| {
+        fs::rename(root.join(".lists.debian"), root.join(".debian"))
+    }),
+    broken("subscriptions come along", "LSUB", |root| fs::remove_file(root.join("subscriptions"))),
+    broken("each of them", "LSUB \"sent\": gone", |root| {
+        inbox(root).edit("subscriptions", |names| names.replace("\nsent\n", "\n"))
+    }),
+    broken("each folder has its own UIDs", "Sent: UIDs in their order", |root| {
+        folder(root, "Sent")
+            .edit_records(|number, line| Some(format!("{} {}", number + 10, line.split_once(' ')?.1)))
+    }),
+    broken("and its own UIDVALIDITY", "Trash: UIDVALIDITY", |root| {
+        folder(root, "Trash").edit_head(|head| raised(head, 'V'))
+    }),
+    broken(
+        "the message that holds a folder's numbers is none",
+        "Trash UID 43: was not there before",
+        |root| fs::write(root.join(".Trash/cur/1.pseudo:2,S"), PSEUDO),
+    ),
+    broken("its keywords are that folder's", "Trash UID 17: flags", |root| {
+        folder(root, "Trash").edit("dovecot-keywords", |names| names.replace("old", "new"))
+    }),
+];
+
+const PSEUDO: &str = "From: Mail System Internal Data <MAILER-DAEMON@uni.example>\n\
+    Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\n\nThis text is part of the internal format.\n";
+
+fn folder(root: &Path, name: &str) -> Mailbox {
+    Mailbox::new(root.join(format!(".{name}")))
+}
+
+/// What Dovecot's own identities of messages are.
+const OF_GUIDS: [Broken; 3] = [
+    broken("messages keep their identity", "X-GUID", |root| {
+        inbox(root).edit_records(|_, line| Some(without_field(line, 'G')))
+    }),
+    broken("two messages never have the same", ": X-GUID d41d8cd98f00b204e9800998ecf8427e", |root| {
+        inbox(root).edit_records(|_, line| {
+            let bare = without_field(line, 'G');
+            let (uid, rest) = bare.split_once(' ')?;
+            Some(format!("{uid} Gd41d8cd98f00b204e9800998ecf8427e {rest}"))
+        })
+    }),
+    broken("mailboxes keep theirs", "INBOX: STATUS", |root| {
+        inbox(root).edit_head(|head| without_field(head, 'G') + " G0123456789abcdef0123456789abcdef")
+    }),
+];
+
+/// Where POP3 identifiers are made of message hashes, two messages may have the same, and only the `P` field can say it.
+const OF_HASHED_UIDLS: [Broken; 1] = [broken("POP3 identifiers stay", "POP3 UIDL", |root| {
+    inbox(root).edit_records(|_, line| Some(without_field(line, 'P')))
+})];
+
+/// Takes a field out of a line of the UID list.
+fn without_field(line: &str, field: char) -> String {
+    let (fields, name) = line.split_once(" :").map_or((line, None), |(fields, name)| (fields, Some(name)));
+    let kept: Vec<&str> = fields.split(' ').filter(|word| !word.starts_with(field)).collect();
+    name.map_or_else(|| kept.join(" "), |name| format!("{} :{name}", kept.join(" ")))
+}
+
 #[test]
 fn rules_of_a_mailbox() -> Result<()> {
     each_turns_it_red(Variation::debian(), false, Look::AsClients, &OF_A_MAILBOX)
+}
+
+#[test]
+fn rules_of_folders() -> Result<()> {
+    each_turns_it_red(Variation::debian(), true, Look::AsClients, &OF_FOLDERS)
+}
+
+#[test]
+fn rules_of_guids() -> Result<()> {
+    each_turns_it_red(Variation::debian(), false, Look::WithGuids, &OF_GUIDS)
+}
+
+#[test]
+fn rules_of_hashed_uidls() -> Result<()> {
+    let hashed = Variation::with_dovecot("hashed UIDLs", "pop3_uidl_format = %g\n");
+    each_turns_it_red(hashed, false, Look::AsClients, &OF_HASHED_UIDLS)
+}
+
+/// The separator is no part of the Maildir; the site sets it.
+#[test]
+fn a_lost_separator() -> Result<()> {
+    let Some(mut stand) = Stand::before(Variation::debian())? else { return Ok(()) };
+    let ann = stand.user("ann")?;
+    example(&stand, &ann, true)?;
+    let before = stand.look(&ann)?;
+    stand.bring_mailready()?;
+    stand.convert(&ann)?;
+    let snippet = "/etc/dovecot/conf.d/99-mailready.conf";
+    let lines = String::from_utf8_lossy(&stand.machine.read(snippet)?).replace("separator = /", "");
+    stand.machine.write(snippet, lines.as_bytes(), (0, 0), 0o644)?;
+    stand.restart_dovecot()?;
+    let found = Differences::between(&before, &stand.look(&ann)?);
+    assert!(found.all().iter().any(|told| told.contains("separator: \"/\" became \".\"")), "{found}");
+    assert!(found.all().iter().any(|told| told.starts_with("NAMESPACE")), "{found}");
+    Ok(())
 }
