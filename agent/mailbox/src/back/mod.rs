@@ -28,7 +28,7 @@ pub use told::Told;
 pub use verify::Verified;
 
 use crate::names::now;
-use crate::{Error, OnProgress, Progress, Result, Rules};
+use crate::{Error, OnProgress, Progress, Result, Rules, SyncHow, index};
 use expected::{Expectations, Expected};
 use form::{Base, Care, Notes};
 use maildir::{Homes, MailFile, Maildir};
@@ -98,6 +98,12 @@ impl Written {
     }
 }
 
+/// Copies Dovecot's index from the mailbox's folder to the folder where it keeps the mbox's, in place of what is there, and makes it
+/// durable. `false`: there is none, and none is left. Dovecot takes it as it is: what only it knows (mod-sequences, \Recent) stays.
+pub fn carry_index(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool> {
+    Ok(index::carry(from, to, SyncHow::PerFile)?.is_some())
+}
+
 impl Way<'_> {
     /// A fingerprint of the mailbox's lists and of the names of its files: the same as [`Written::state`], and nothing has changed since
     /// but what only Dovecot's index knows.
@@ -120,7 +126,7 @@ impl Way<'_> {
         if maildir.len() == 0 {
             // UIDVALIDITY is the second of the mailbox's making, as a rule; no client sees it.
             let date = i64::from(base.uid_validity);
-            out.push(&base.pseudo_message(&self.from_line(None, 0, &[], date, Care::AsDelivered)?))?;
+            out.push(&base.pseudo_message(&self.begin_with(None, 0, &[], date, Care::AsDelivered)?))?;
         } else {
             self.write_messages(&mut out, &maildir, &base, progress)?;
         }
@@ -171,11 +177,11 @@ impl Way<'_> {
         let Expected { uid, marks, recent, ref keywords, care, original, .. } = *expected;
         let notes = Notes { uid, marks, recent, keywords, base };
         let date = file.date;
-        form::write(out, &file, &notes, care, |head| self.from_line(original, uid, head, date, care))
+        form::write(out, &file, &notes, care, |head| self.begin_with(original, uid, head, date, care))
     }
 
     /// The From_ line of a message: the original one if there is one and it says the right second.
-    fn from_line(
+    fn begin_with(
         &self,
         original: Option<u64>,
         uid: u32,

@@ -13,6 +13,8 @@ use std::os::fd::AsFd;
 /// What it is called in errors.
 const NAME: &str = "what doveadm tells of flags";
 const HEAD: &[u8] = b"mailbox\tuid\tflags";
+/// How the first line of every output begins, whatever was asked for.
+const ANY_HEAD: &[u8] = b"mailbox\t";
 /// A line with hundreds of keywords of 50 letters each is shorter.
 const LINE_MAX: usize = 256 << 10;
 
@@ -39,15 +41,15 @@ impl Told {
         let mut told = Told { file, begins: HashMap::new() };
         let mut lines = Lines { file: &told.file, buf: Vec::new(), at: 0, offset: 0, number: 0 };
         let mut begins: HashMap<String, (u64, u64)> = HashMap::new();
-        let (mut last, mut output) = (Vec::new(), 0);
+        let (mut last, mut output, mut ours) = (Vec::new(), 0, true);
         loop {
             let offset = lines.offset;
             let Some(line) = lines.next()? else { break };
             let mailbox = line.split(|b| *b == b'\t').next().unwrap_or_default();
-            if line == HEAD {
-                // Another output begins, and its word is the later one.
-                (last, output) = (Vec::new(), output + 1);
-            } else if mailbox != last {
+            if is_head(line) {
+                // Another output begins, and its word is the later one. What was not asked for is passed over.
+                (last, output, ours) = (Vec::new(), output + 1, line == HEAD);
+            } else if ours && mailbox != last {
                 last = mailbox.to_vec();
                 let before = begins.insert(unescape(mailbox), (output, offset));
                 if before.is_some_and(|(of, _)| of == output) {
@@ -100,7 +102,7 @@ impl Rows<'_> {
         'row: {
             let number = lines.number + 1;
             let line = match lines.next()? {
-                Some(line) if line != HEAD => line,
+                Some(line) if !is_head(line) => line,
                 _ => break 'row,
             };
             let mut fields = line.splitn(3, |b| *b == b'\t');
@@ -124,6 +126,11 @@ impl Rows<'_> {
         self.lines = None;
         Ok(None)
     }
+}
+
+/// No UID: a mailbox may be called `mailbox`.
+fn is_head(line: &[u8]) -> bool {
+    line.strip_prefix(ANY_HEAD).is_some_and(|rest| rest.first().is_some_and(|b| !b.is_ascii_digit()))
 }
 
 /// Whole lines of a file, from an offset on.
@@ -235,6 +242,14 @@ mod tests {
         let told = told("INBOX\t2\t\nINBOX\t1\t\n").unwrap();
         assert!(told.rows("INBOX").of(7).is_err());
         assert!(super::tests::told("").unwrap().begins.is_empty());
+    }
+
+    #[test]
+    fn another_output_in_front_is_passed_over() {
+        let told = told("mailbox\tmessages\tuidnext\nINBOX\t7\t8\nmailbox\tuid\tflags\nmailbox\t3\t\\Seen\n")
+            .unwrap();
+        assert!(!told.has("INBOX") && told.has("mailbox"));
+        assert_eq!(told.rows("mailbox").of(3).unwrap().map(|r| r.marks.letters()), Some("S".into()));
     }
 
     #[test]

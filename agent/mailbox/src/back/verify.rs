@@ -74,8 +74,8 @@ impl Way<'_> {
         for mail in maildir.unlisted() {
             unlisted.entry(file_name::base(mail.name)).or_default().push(mail);
         }
-        let mut uid = written.uid_next - written.tail.len() as u32;
-        for late in &written.tail {
+        let first = written.uid_next - written.tail.len() as u32;
+        for (uid, late) in (first..).zip(&written.tail) {
             let mail = match late {
                 Some(base) => {
                     let mail = unlisted
@@ -87,7 +87,6 @@ impl Way<'_> {
                 None => None,
             };
             order.push((mail, uid));
-            uid += 1;
         }
         match unlisted.into_values().flatten().next() {
             Some(mail) => Err(self.differs(mail.uid, "it has come since, and is not in the mbox")),
