@@ -6,7 +6,8 @@
 use crate::locks::Locks;
 use crate::verify::{ReadFrom, read_back};
 use crate::{
-    Error, Known, Layout, OnProgress, Result, Rules, RunId, Source, Stage, Summary, SyncHow, Tree, dir,
+    Error, Known, Layout, OnProgress, Result, Rules, RunId, Server, Source, Stage, Summary, SyncHow, Tree,
+    dir,
 };
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, RenameFlags, open, renameat2};
@@ -66,6 +67,9 @@ pub fn convert_file(
     let hidden = Hidden::create(&target.parent, &run)?;
     let mut tree = Tree::create(hidden.folder.as_fd(), &run, Layout::default(), SyncHow::SyncFs)?;
     tree.write_box(0, file.as_fd(), &source, &Known::default(), &options.rules, progress)?;
+    if options.rules.server == Server::Dovecot {
+        tree.get_mut(0).map_or(Ok(()), Stage::recent_without_index)?;
+    }
     let summary = tree.get(0).map(Stage::summary).cloned().ok_or(Error::Cancelled)?;
     let root = tree.folder().try_clone_to_owned().map_err(Error::io("keep open", "the stage"))?;
     // While the disk is busy with all this, it is read back from where the kernel has it: the mbox stays, so what has to be found

@@ -42,6 +42,10 @@ pub(crate) struct State {
     pub(crate) local_offset: i64,
     /// Messages so far (the pseudo message is none).
     pub(crate) messages: u64,
+    /// Messages up to the last with `O` in its Status.
+    pub(crate) old: u64,
+    /// Some of those have none.
+    pub(crate) new_before_old: bool,
     pub(crate) uid_validity: u32,
 }
 
@@ -126,6 +130,10 @@ impl<'s> Reading<'s> {
             .append(&mut flags, &meta.keywords, state.mailbox.keywords(), known.index)
             .map_err(|reason| self.blocked(reason))?;
         let number = self.state.messages;
+        if meta.old {
+            self.state.new_before_old |= self.state.old < number;
+            self.state.old = number + 1;
+        }
         let old = known.not_recent.map_or(meta.old, |not_recent| number < not_recent);
         let home = if old { Home::Cur } else { Home::New };
         let ids = self.ids(number, meta, reader);

@@ -119,6 +119,8 @@ impl Stage {
                 last: None,
                 local_offset: 0,
                 messages: 0,
+                old: 0,
+                new_before_old: false,
                 uid_validity: 0,
             },
             hasher: blake3::Hasher::new(),
@@ -264,6 +266,12 @@ impl Stage {
         syncer.close()?;
         self.closed = Some(closed);
         Ok(())
+    }
+
+    /// Where nobody can say which messages are \Recent: as Dovecot has it without an index, to which whatever stands in front of a message
+    /// with `O` in its Status is not.
+    pub(crate) fn recent_without_index(&mut self) -> Result<()> {
+        if self.state.new_before_old { self.set_not_recent(Some(self.state.old)) } else { Ok(()) }
     }
 
     /// Tells which messages are \Recent now (see [`Known::not_recent`]) and moves those for which that has changed between `new/` and `cur/`.
