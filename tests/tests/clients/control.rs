@@ -3,15 +3,15 @@
 
 use mailready_tests::lab::Result;
 
-use super::account::LETTERS;
+use super::account::{LETTERS, subject};
 use super::collectors::Fetchmail;
 use super::journey::{Client, Journey};
 use super::store;
-use super::synchronisers::Mbsync;
+use super::synchronisers::{InterImap, Mbsync};
 use super::traffic::Traffic;
 
-/// What travels at the run after a conversion whose uidlist was changed in this way, and how many files the store then has.
-fn after(client: impl Client, change: impl Fn(&str) -> String) -> Result<Option<(Traffic, usize)>> {
+/// A client that has run, and then a conversion whose uidlist was changed in this way and whose index is lost.
+fn spoilt<C: Client>(client: C, change: impl Fn(&str) -> String) -> Result<Option<Journey<C>>> {
     let Some(mut journey) = Journey::set_up(client)? else { return Ok(None) };
     journey.run()?;
     let account = &mut journey.account;
@@ -24,6 +24,12 @@ fn after(client: impl Client, change: impl Fn(&str) -> String) -> Result<Option<
         account.replace(&list, &change(&account.text(&list)?))?;
         account.machine.run("find", [&maildir, "-name", "dovecot.index*", "-delete"]).map(|_| ())
     })?;
+    Ok(Some(journey))
+}
+
+/// What travels at the next run, and how many files the store then has.
+fn after(client: impl Client, change: impl Fn(&str) -> String) -> Result<Option<(Traffic, usize)>> {
+    let Some(journey) = spoilt(client, change)? else { return Ok(None) };
     let (traffic, _) = journey.run()?;
     Ok(Some((traffic, store::files(&journey.laptop)?.len())))
 }
@@ -57,5 +63,17 @@ fn fetchmail_sees_a_new_validity() -> Result<()> {
 fn mbsync_sees_shifted_uids() -> Result<()> {
     let Some((traffic, _)) = after(Mbsync, shifted)? else { return Ok(()) };
     assert_ne!(traffic.bodies, 0, "{traffic:?}");
+    Ok(())
+}
+
+/// The modification sequence has gone backwards, so that the answer is that nothing has changed.
+#[test]
+fn interimap_misses_a_flag_where_the_index_is_lost() -> Result<()> {
+    let Some(journey) = spoilt(InterImap, str::to_owned)? else { return Ok(()) };
+    journey.account.use_elsewhere(1, 3)?;
+    journey.run()?;
+    let (server, store) = (journey.account.contents()?, store::contents(&journey.laptop)?);
+    let letter = ("INBOX".to_owned(), subject(1));
+    assert_eq!((&server[&letter], &store[&letter]), (&vec!["RS".to_owned()], &vec!["S".to_owned()]));
     Ok(())
 }

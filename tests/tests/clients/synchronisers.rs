@@ -88,7 +88,7 @@ fn offlineimap_notices_nothing() -> Result<()> {
 
 /// InterIMAP, which asks by QRESYNC what has changed since the modification sequence that it remembers and believes the answer:
 /// one that has gone backwards loses it changes, one that has jumped ahead sends it all flags again.
-struct InterImap;
+pub struct InterImap;
 
 impl Client for InterImap {
     fn configure(&self, laptop: &Laptop) -> Result<()> {
