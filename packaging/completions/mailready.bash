@@ -34,8 +34,14 @@ _mailready() {
             mailready,release)
                 cmd="mailready__subcmd__release"
                 ;;
+            mailready,rollback)
+                cmd="mailready__subcmd__rollback"
+                ;;
             mailready,status)
                 cmd="mailready__subcmd__status"
+                ;;
+            mailready,verify)
+                cmd="mailready__subcmd__verify"
                 ;;
             *)
                 ;;
@@ -44,7 +50,7 @@ _mailready() {
 
     case "${cmd}" in
         mailready)
-            opts="-h -V --config --help --version convert status explain hold release convert-file check-config"
+            opts="-h -V --config --help --version convert status explain verify rollback hold release convert-file check-config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -181,7 +187,43 @@ _mailready() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        mailready__subcmd__rollback)
+            opts="-h -V --all --yes --json --config --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         mailready__subcmd__status)
+            opts="-h -V --json --config --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mailready__subcmd__verify)
             opts="-h -V --json --config --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -30,6 +30,8 @@ complete -c mailready -n "__fish_mailready_needs_command" -s V -l version -d 'Pr
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "convert" -d 'Convert users\' mail now, through the agent'
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "status" -d 'Show where users stand'
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "explain" -d 'Tell all about one user: where the mail is, why, and what comes next'
+complete -c mailready -n "__fish_mailready_needs_command" -f -a "verify" -d 'Prove that converted users\' mail is what it was'
+complete -c mailready -n "__fish_mailready_needs_command" -f -a "rollback" -d 'Give converted users their mail back as mbox'
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "hold" -d 'Keep a user from being converted'
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "release" -d 'End a hold'
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "convert-file" -d 'Convert one mbox file into a new Maildir, without the agent'
@@ -48,6 +50,16 @@ complete -c mailready -n "__fish_mailready_using_subcommand status" -s V -l vers
 complete -c mailready -n "__fish_mailready_using_subcommand explain" -l config -d 'Configuration to go by; conf.d/*.toml beside it is read too' -r -F
 complete -c mailready -n "__fish_mailready_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c mailready -n "__fish_mailready_using_subcommand explain" -s V -l version -d 'Print version'
+complete -c mailready -n "__fish_mailready_using_subcommand verify" -l config -d 'Configuration to go by; conf.d/*.toml beside it is read too' -r -F
+complete -c mailready -n "__fish_mailready_using_subcommand verify" -l json -d 'Print one JSON object instead of a table'
+complete -c mailready -n "__fish_mailready_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mailready -n "__fish_mailready_using_subcommand verify" -s V -l version -d 'Print version'
+complete -c mailready -n "__fish_mailready_using_subcommand rollback" -l config -d 'Configuration to go by; conf.d/*.toml beside it is read too' -r -F
+complete -c mailready -n "__fish_mailready_using_subcommand rollback" -l all -d 'Roll back all users who are on Maildir'
+complete -c mailready -n "__fish_mailready_using_subcommand rollback" -l yes -d 'Do not ask'
+complete -c mailready -n "__fish_mailready_using_subcommand rollback" -l json -d 'Print one JSON object instead of lines; asks nothing, so it needs --yes'
+complete -c mailready -n "__fish_mailready_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mailready -n "__fish_mailready_using_subcommand rollback" -s V -l version -d 'Print version'
 complete -c mailready -n "__fish_mailready_using_subcommand hold" -l until -d 'Until when: 12h, 30d, 2027-01-31 or "2027-01-31 18:00" (local time); without it for ever' -r
 complete -c mailready -n "__fish_mailready_using_subcommand hold" -l why -d 'Why; shown by status and explain' -r
 complete -c mailready -n "__fish_mailready_using_subcommand hold" -l config -d 'Configuration to go by; conf.d/*.toml beside it is read too' -r -F

@@ -215,13 +215,51 @@ fn users_see_and_change_themselves_only() {
 fn what_comes_later_says_so() {
     let site = Site::new();
     let agent = site.control();
-    let later = site.runtime.block_on(async {
-        [agent.verify("ann").await, agent.rollback("ann").await, agent.background("start").await]
-    });
-    for result in later {
-        assert!(matches!(result, Err(Error::NotSupported(_))), "{result:?}");
-    }
+    let later = site.runtime.block_on(agent.background("start"));
+    assert!(matches!(later, Err(Error::NotSupported(_))), "{later:?}");
     assert_eq!(site.runtime.block_on(agent.version()).unwrap(), env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn who_is_on_maildir_can_be_verified_and_rolled_back_and_nobody_else() {
+    let site = Site::new();
+    let agent = site.control();
+    let rollback = |user| site.runtime.block_on(agent.rollback(user)).unwrap();
+    let verify = |user| site.runtime.block_on(agent.verify(user)).unwrap();
+    assert_eq!(rollback("ann").known_answer(), Some(Answer::OnMbox));
+    assert_eq!(verify("ann").known_answer(), Some(Answer::OnMbox));
+    assert!(!site.twin.heard().contains(&Heard::Rollback("ann".into())), "there was nothing to do");
+
+    site.twin.end("ann", converted());
+    assert_eq!(site.convert(&agent, &["ann"])[0].1, Answer::Converted);
+    let verified = verify("ann");
+    assert_eq!((verified.known_answer(), verified.checked.same), (Some(Answer::Verified), Some(3)));
+
+    let mut heard = site.runtime.block_on(agent.receive_mailbox_changed()).unwrap();
+    let back = rollback("ann");
+    assert_eq!((back.known_answer(), back.text.as_str()), (Some(Answer::RolledBack), "3 messages"));
+    assert_eq!(site.runtime.block_on(next(&mut heard)), ("ann".to_owned(), "rolledback".to_owned()));
+    assert_eq!(rollback("ann").known_answer(), Some(Answer::OnMbox));
+    assert!(matches!(site.runtime.block_on(agent.rollback("nobody-here")), Err(Error::NoSuchUser(_))));
+}
+
+#[test]
+fn users_verify_and_roll_back_themselves_alone() {
+    if !can_be_others() {
+        return;
+    }
+    let site = Site::new();
+    let (root, ann) = (site.control(), site.control_as(ANN));
+    for user in ["ann", "bob"] {
+        site.twin.end(user, converted());
+        assert_eq!(site.convert(&root, &[user])[0].1, Answer::Converted);
+    }
+    let denied =
+        |result: Result<(), Error>| assert!(matches!(result, Err(Error::AccessDenied(_))), "{result:?}");
+    denied(site.runtime.block_on(ann.rollback("bob")).map(drop));
+    denied(site.runtime.block_on(ann.verify("bob")).map(drop));
+    assert_eq!(site.runtime.block_on(ann.verify("ann")).unwrap().known_answer(), Some(Answer::Verified));
+    assert_eq!(site.runtime.block_on(ann.rollback("ann")).unwrap().known_answer(), Some(Answer::RolledBack));
 }
 
 #[test]

@@ -7,9 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mailready_agent::account::{MailboxKey, SharedAccount};
-use mailready_agent::flow::{
-    Ask, Bind, BoxFuture, Checked, LeaseId, Mailboxes, RolledBack, Standing,
-};
+use mailready_agent::flow::{Ask, Bind, BoxFuture, Checked, LeaseId, Mailboxes, RolledBack, Standing};
 use mailready_agent::outcome::{Outcome, Progress, Reason, Stage, Why};
 use mailready_tests::lab::eventually;
 use tokio::sync::watch;

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mailready_bus::{ConvertOptions, Converted, Details, Error, OBJECT, State, UserStatus};
+use mailready_bus::{ConvertOptions, Converted, Details, Error, OBJECT, State, UserStatus, Verified};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use zbus::connection::Builder;
@@ -25,6 +25,10 @@ pub struct Script {
     pub converted: Vec<Converted>,
     /// The answer to Status.
     pub statuses: Vec<UserStatus>,
+    /// The answers to Rollback, by user.
+    pub rolled_back: Vec<Converted>,
+    /// The answers to Verify, by user.
+    pub verified: Vec<Verified>,
     /// Every method is refused with this.
     pub refuse: Option<Refusal>,
     /// Convert is never answered.
@@ -61,6 +65,25 @@ impl Agent {
     ) -> Result<Vec<UserStatus>, Error> {
         self.hear(format!("status {users:?}"))?;
         Ok(self.script.statuses.clone())
+    }
+
+    async fn rollback(
+        &self,
+        user: &str,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> Result<Converted, Error> {
+        self.hear(format!("rollback {user}"))?;
+        for (user, state, details) in &self.script.changes {
+            Self::mailbox_changed(&emitter, user, state.as_str(), details.clone()).await?;
+        }
+        let answer = self.script.rolled_back.iter().find(|answer| answer.user == user);
+        answer.cloned().ok_or_else(|| Error::NoSuchUser("no such user".to_owned()))
+    }
+
+    async fn verify(&self, user: &str) -> Result<Verified, Error> {
+        self.hear(format!("verify {user}"))?;
+        let answer = self.script.verified.iter().find(|answer| answer.user == user);
+        answer.cloned().ok_or_else(|| Error::NoSuchUser("no such user".to_owned()))
     }
 
     async fn hold(&self, user: &str, until: u64, why: &str) -> Result<(), Error> {
