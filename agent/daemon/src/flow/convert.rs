@@ -132,9 +132,12 @@ impl Attempt<'_> {
                 outcome
             }
             End::Committed { messages, set_aside: Ok(()) } => {
-                self.flow.set_converted(self.settings, &mut self.record);
-                // It may still deliver mail that an earlier, lost commit had taken; dropping it now would kill it at that.
-                worker.map(Worker::finish);
+                // Before the record says that nothing is left to do: it lets go of the folders' dotlocks, and may deliver mail that an earlier, lost commit had taken.
+                if worker.is_none_or(Worker::finish) {
+                    self.flow.set_converted(self.settings, &mut self.record);
+                } else {
+                    self.flow.set_unsettled(&self.record, true);
+                }
                 tracing::debug!(user = ?self.account.name, run, messages, "converted");
                 Outcome::Converted { run, messages }
             }
