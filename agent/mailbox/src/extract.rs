@@ -99,7 +99,7 @@ pub fn extract(
         Begin::At(from) => job.all_from(from)?,
         Begin::ByContent { maildir, folder, source } => job.by_content(maildir, folder, source)?,
     };
-    job.syncer.close()?;
+    job.syncer.wait()?;
     dir::sync(drain, "the drain folder")?;
     Ok(Extracted { from, to, messages: job.messages, merges: job.merges })
 }
@@ -206,7 +206,7 @@ impl Job<'_> {
             let flags: String = meta.flags.letters().collect();
             let date = stamp.map_or(arrived, |stamp| stamp.unix_seconds(&mut local));
             let file = content.store(self.drain, self.drain, &file_name(&name, false, &flags), date)?;
-            self.syncer.take(file)?;
+            self.syncer.take(file);
             self.messages += 1;
         }
         Ok(())

@@ -8,6 +8,7 @@
 //! Copied while Dovecot may write them: that they belong together, and to the mbox, is for the caller to find out, who looks at
 //! them before, and under Dovecot's own lock again.
 
+use crate::durable::Syncer;
 use crate::{Error, Result, SyncHow, dir};
 use std::os::fd::BorrowedFd;
 
@@ -22,6 +23,14 @@ pub(crate) struct Index;
 
 /// Copies the index in `from` to the mailbox folder `to`, in place of what is there. `None`: there is none, and none is left.
 pub(crate) fn carry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, sync: SyncHow) -> Result<Option<Index>> {
+    let syncer = Syncer::new(sync);
+    let carried = copy(from, to, &syncer)?;
+    syncer.wait()?;
+    Ok(carried)
+}
+
+/// [`carry`], not durable before the syncer says so.
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, syncer: &Syncer) -> Result<Option<Index>> {
     remove(to)?;
     let is_file = |file: &std::fs::File| file.metadata().is_ok_and(|m| m.is_file());
     let mut log = dir::find_file(from, LOG)?.filter(is_file);
@@ -37,13 +46,9 @@ pub(crate) fn carry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, sync: SyncHow) -> 
         let Some(old) = old.filter(is_file) else { continue };
         let mut new = dir::create_file(to, name)?;
         std::io::copy(&mut &old, &mut new).map_err(Error::io("copy", name))?;
-        if sync == SyncHow::PerFile {
-            dir::sync(&new, name)?;
-        }
+        syncer.take(new);
     }
-    if sync == SyncHow::PerFile {
-        dir::sync(to, "the mailbox folder")?;
-    }
+    syncer.take(dir::open(to, ".")?);
     Ok(Some(Index))
 }
 

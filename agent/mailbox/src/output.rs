@@ -106,17 +106,17 @@ impl Output {
     }
 
     /// Hands the kernel what is still in memory, and the syncer what has changed.
-    pub(crate) fn close(self, syncer: &mut Syncer) -> Result<Closed> {
+    pub(crate) fn close(self, syncer: &Syncer) -> Result<Closed> {
         let closed = Closed {
             receipt: self.receipt.len(),
             uidlist: self.uidlist.len(),
             namer: self.namer,
             last: self.last,
         };
-        syncer.take(self.receipt.close()?)?;
-        syncer.take(self.uidlist.close()?)?;
+        syncer.take(self.receipt.close()?);
+        syncer.take(self.uidlist.close()?);
         for folder in [self.homes.cur, self.homes.new, self.tmp] {
-            syncer.take(folder)?;
+            syncer.take(folder);
         }
         Ok(closed)
     }
@@ -127,7 +127,7 @@ impl Output {
     }
 
     /// Carries out orders until there are no more.
-    pub(crate) fn work(&mut self, batches: &Receiver<Vec<Order>>, syncer: &mut Syncer) -> Result<()> {
+    pub(crate) fn work(&mut self, batches: &Receiver<Vec<Order>>, syncer: &Syncer) -> Result<()> {
         for order in batches.iter().flatten() {
             match order {
                 Order::UidlistHead(line) => self.uidlist.write(&line)?,
@@ -137,14 +137,14 @@ impl Output {
         Ok(())
     }
 
-    fn write(&mut self, message: Message, syncer: &mut Syncer) -> Result<()> {
+    fn write(&mut self, message: Message, syncer: &Syncer) -> Result<()> {
         let Message { number, offset, length, date, uid, ids, flags, home, content } = message;
         let measure = content.measure();
         let mut base = String::with_capacity(112);
         self.namer.base(&mut base, number, measure.size, measure.virtual_size);
         let name = file_name(&base, home == Home::Cur, &flags);
         let file = content.store(self.tmp.as_fd(), self.homes.of(home), &name, date)?;
-        syncer.take(file)?;
+        syncer.take(file);
         self.last = Some(Written { home, name, receipt: self.receipt.len(), uidlist: self.uidlist.len() });
         self.uidlist.write_with(|text| uidlist::line(text, uid, &ids, &base))?;
         let entry =
@@ -187,9 +187,10 @@ impl Homes {
         }
     }
 
-    pub(crate) fn sync(&self) -> Result<()> {
-        dir::sync(&self.cur, "cur")?;
-        dir::sync(&self.new, "new")
+    /// Hands both to the syncer.
+    pub(crate) fn close(self, syncer: &Syncer) {
+        syncer.take(self.cur);
+        syncer.take(self.new);
     }
 }
 

@@ -44,8 +44,8 @@ pub struct Source {
 pub enum SyncHow {
     /// One `syncfs`, in [`Tree::seal`](crate::Tree::seal): fastest, but waits for everybody's dirty pages. Right for `convert-file`.
     SyncFs,
-    /// Each file by itself, early and by a few threads. Right for an arrival on a busy disk. What is written is durable when the call
-    /// that wrote it returns.
+    /// Each file by itself, early and by a few threads. Right for an arrival on a busy disk. What is left to wait for in
+    /// [`Tree::seal`](crate::Tree::seal) is what was written last.
     PerFile,
 }
 
@@ -64,6 +64,7 @@ pub(crate) struct Ground {
     pub(crate) root: OwnedFd,
     pub(crate) run: RunId,
     pub(crate) sync: SyncHow,
+    pub(crate) syncer: Syncer,
 }
 
 /// What a mailbox of a stage holds.
@@ -100,6 +101,11 @@ pub struct Stage {
 
 /// Batches under way from the reading to the writing half.
 const IN_FLIGHT: usize = 2;
+/// Bytes of an mbox for which a second thread is not worth its start. Few users have one large folder; many have a hundred small ones.
+const SMALL: u64 = 256 << 10;
+/// Batches that such an mbox can have, at the very most: a batch is 128 messages, or all that are left, and no message is shorter than the
+/// shortest From_ line, of 27 bytes.
+const IN_SMALL: usize = 128;
 
 impl Stage {
     /// Reads `mbox` (by `pread`, to the end it has now) into the folder `directory` below the root.
@@ -236,17 +242,25 @@ impl Stage {
         let path = self.plan.source.path.clone();
         let window = Window::resume(mbox, path, from, end, self.hasher.clone(), self.summary.length);
         let tmp = out.tmp.try_clone().map_err(Error::io("keep open", "tmp"))?;
-        let mut syncer = Syncer::new(self.ground.sync);
-        let (orders, queue) = sync_channel(IN_FLIGHT);
+        let small = end - from <= SMALL;
+        let (orders, queue) = sync_channel(if small { IN_SMALL } else { IN_FLIGHT });
         let so_far = (out.uidlist.len() > 0, guids);
         let mut reading = Reading::new(&self.plan, &mut self.state, so_far, orders, tmp.as_fd());
-        let (read, written) = std::thread::scope(|scope| {
-            let (out, syncer) = (&mut out, &mut syncer);
-            let writing = scope.spawn(move || out.work(&queue, syncer));
-            let read = reading.run(Splitter::by(self.plan.rules.server, window), progress);
+        let syncer = &self.ground.syncer;
+        let split = Splitter::by(self.plan.rules.server, window);
+        let (read, written) = if small {
+            let read = reading.run(split, progress);
             drop(reading);
-            (read, writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
+            (read, out.work(&queue, syncer))
+        } else {
+            std::thread::scope(|scope| {
+                let out = &mut out;
+                let writing = scope.spawn(move || out.work(&queue, syncer));
+                let read = reading.run(split, progress);
+                drop(reading);
+                (read, writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
+        };
         // If the writing half failed, the other one only found nobody to hand over to.
         written?;
         self.hasher = read?;
@@ -259,11 +273,10 @@ impl Stage {
             last_message: self.state.last.as_ref().map_or(end, |last| last.offset),
         };
         if let Some(list) = self.state.keywords.write(folder.as_fd(), self.state.mailbox.keywords())? {
-            syncer.take(list)?;
+            syncer.take(list);
         }
-        let closed = out.close(&mut syncer)?;
-        syncer.take(folder)?;
-        syncer.close()?;
+        let closed = out.close(syncer)?;
+        syncer.take(folder);
         self.closed = Some(closed);
         Ok(())
     }
@@ -295,14 +308,15 @@ impl Stage {
             number += 1;
         }
         self.closed = Some(closed);
-        if self.ground.sync == SyncHow::PerFile { homes.sync() } else { Ok(()) }
+        homes.close(&self.ground.syncer);
+        Ok(())
     }
 
     /// Copies the index that Dovecot has of the mbox. `false`: there is none.
     pub(crate) fn carry_index(&mut self, from: BorrowedFd<'_>) -> Result<bool> {
         let folder = self.folder()?;
         self.index = None;
-        self.index = index::carry(from, folder.as_fd(), self.ground.sync)?;
+        self.index = index::copy(from, folder.as_fd(), &self.ground.syncer)?;
         Ok(self.index.is_some())
     }
 

@@ -3,14 +3,14 @@
 //! The commit is one rename of this folder, so everything that has to appear together is in it: INBOX in its root, each folder where
 //! the layout has it, a receipt in every mailbox, one marker in the root that lists them all.
 
-use crate::durable::sync_file_system;
+use crate::durable::{Syncer, sync_file_system};
 use crate::error::BlockReason;
 use crate::layout::Layout;
 use crate::marker::Marker;
 use crate::names::{Namer, now};
 use crate::stage::{Ground, Plan, Source, Stage, SyncHow};
 use crate::verify::{Verified, verify};
-use crate::{Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, marker, validity};
+use crate::{Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, validity};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -43,7 +43,7 @@ impl Tree {
     pub fn create(work: BorrowedFd<'_>, run: &RunId, layout: Layout, sync: SyncHow) -> Result<Tree> {
         let root = dir::create(work, &Tree::name(run))?;
         Ok(Tree {
-            ground: Arc::new(Ground { root, run: run.clone(), sync }),
+            ground: Arc::new(Ground { root, run: run.clone(), sync, syncer: Syncer::new(sync) }),
             work: work.try_clone_to_owned().map_err(Error::io("keep open", "the work folder"))?,
             layout,
             boxes: BTreeMap::new(),
@@ -180,6 +180,8 @@ impl Tree {
 
     /// Reads everything back from disk and compares it with the receipts; see [`verify`].
     pub fn verify(&self, progress: OnProgress<'_>) -> Result<Verified> {
+        // What is not on disk yet, the kernel cannot be made to read from there.
+        self.ground.syncer.wait()?;
         let mut all = Verified::default();
         for stage in self.boxes.values() {
             all += verify(stage.folder()?.as_fd(), &mut |now: Progress| progress(all.with(now)))?;
@@ -200,12 +202,14 @@ impl Tree {
             sync_file_system(root)?;
             return Ok(marker);
         }
-        dir::sync(&file, marker::NAME)?;
+        let syncer = &self.ground.syncer;
+        syncer.take(file);
         for level in &self.levels {
-            dir::sync(dir::open_below(root, level)?, level)?;
+            syncer.take(dir::open_below(root, level)?);
         }
-        dir::sync(root, "the stage")?;
-        dir::sync(&self.work, "the work folder")?;
+        syncer.take(dir::open(root, ".")?);
+        syncer.take(dir::open(&self.work, ".")?);
+        syncer.wait()?;
         Ok(marker)
     }
 
@@ -239,8 +243,10 @@ impl Tree {
     fn sign(&self, directory: &str) -> Result<()> {
         let folder = dir::open_below(&self.ground.root, directory)?;
         match dir::create_file(&folder, MAILDIRFOLDER) {
-            Ok(file) if self.ground.sync == SyncHow::PerFile => dir::sync(&file, MAILDIRFOLDER),
-            Ok(_) => Ok(()),
+            Ok(file) => {
+                self.ground.syncer.take(file);
+                Ok(())
+            }
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             Err(e) => Err(e),
         }

@@ -9,20 +9,22 @@ use crate::layout::Layout;
 use crate::marker::Marker;
 use crate::receipt::{Entry, Reader};
 use crate::stage::file_name;
-use crate::{Error, OnProgress, Progress, Result, dir, uidlist};
+use crate::{Error, OnProgress, Progress, Result, dir, receipt, uidlist};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 /// Threads that read.
 const THREADS: usize = 4;
 /// Messages that a thread takes at a time: few hand-overs, and little to wait for at a stop.
 const BATCH: usize = 32;
+/// A receipt of some fifty messages.
+const SMALL_RECEIPT: u64 = 8 << 10;
 /// Bytes read at a time.
 const BUFFER: usize = 256 << 10;
 
@@ -86,17 +88,12 @@ pub(crate) fn read_back(
 ) -> Result<Verified> {
     let (cur, new) = (dir::open(maildir, "cur")?, dir::open(maildir, "new")?);
     let files = Files { cur, new, from, bytes: AtomicU64::new(0) };
-    let (batches, queue) = sync_channel(THREADS);
-    let queue = Mutex::new(queue);
-    let messages = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| files.compare_all(&queue))).collect();
-        let listed = compare_lists(maildir, &batches, &files.bytes, progress);
-        drop(batches);
-        for thread in threads {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        }
-        listed
-    })?;
+    let messages = if is_small(maildir)? {
+        let mut buf = vec![0; BUFFER];
+        compare_lists(maildir, |batch| files.compare(batch, &mut buf), &files.bytes, progress)?
+    } else {
+        files.compare_by_threads(maildir, progress)?
+    };
     let there = count(&files.cur, "cur")? + count(&files.new, "new")?;
     if there != messages {
         return Err(damaged("cur and new", 0, format!("{there} files for {messages} messages")));
@@ -107,7 +104,7 @@ pub(crate) fn read_back(
 /// Reads receipt and uidlist side by side and hands each message to whoever reads its file. Returns how many there are.
 fn compare_lists(
     maildir: BorrowedFd<'_>,
-    batches: &SyncSender<Vec<Entry>>,
+    mut hand_over: impl FnMut(Vec<Entry>) -> Result<()>,
     bytes: &AtomicU64,
     progress: OnProgress<'_>,
 ) -> Result<u64> {
@@ -115,22 +112,19 @@ fn compare_lists(
     let mut uids = Uids::open(maildir)?;
     let mut messages = 0;
     let mut batch = Vec::with_capacity(BATCH);
-    // Every thread has ended with an error, which counts more than this one.
-    let hand_over =
-        |batch: &mut Vec<Entry>| batches.send(std::mem::take(batch)).map_err(|_| Error::Cancelled);
     while let Some(entry) = receipt.next_entry()? {
         uids.expect(&entry)?;
         batch.push(entry);
         messages += 1;
         if batch.len() == BATCH {
-            hand_over(&mut batch)?;
+            hand_over(std::mem::take(&mut batch))?;
         }
         let told = Progress { messages, bytes: bytes.load(Ordering::Relaxed), total: 0 };
         if progress(told) == ControlFlow::Break(()) {
             return Err(Error::Cancelled);
         }
     }
-    hand_over(&mut batch)?;
+    hand_over(std::mem::take(&mut batch))?;
     uids.expect_end()?;
     Ok(messages)
 }
@@ -145,25 +139,42 @@ struct Files {
 }
 
 impl Files {
+    fn compare_by_threads(&self, maildir: BorrowedFd<'_>, progress: OnProgress<'_>) -> Result<u64> {
+        let (batches, queue) = sync_channel(THREADS);
+        let queue = Mutex::new(queue);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| self.compare_all(&queue))).collect();
+            // Where nobody takes a batch every thread has ended with an error, which counts more than this one.
+            let hand_over = |batch| batches.send(batch).map_err(|_| Error::Cancelled);
+            let listed = compare_lists(maildir, hand_over, &self.bytes, progress);
+            drop(batches);
+            for thread in threads {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            }
+            listed
+        })
+    }
+
     fn compare_all(&self, queue: &Mutex<Receiver<Vec<Entry>>>) -> Result<()> {
         let mut buf = vec![0; BUFFER];
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(batch) = next else { return Ok(()) };
-            for entry in batch {
-                let compared = self
-                    .find(&entry)
-                    .and_then(|(file, name)| compare(file, &name, &entry, self.from, &mut buf));
-                match compared {
-                    Ok(bytes) => self.bytes.fetch_add(bytes, Ordering::Relaxed),
-                    Err(e) => {
-                        // Nobody needs the rest: it is taken out of the way of whoever hands it over.
-                        while queue.lock().unwrap_or_else(PoisonError::into_inner).recv().is_ok() {}
-                        return Err(e);
-                    }
-                };
+            if let Err(e) = self.compare(batch, &mut buf) {
+                // Nobody needs the rest: it is taken out of the way of whoever hands it over.
+                while queue.lock().unwrap_or_else(PoisonError::into_inner).recv().is_ok() {}
+                return Err(e);
             }
         }
+    }
+
+    fn compare(&self, batch: Vec<Entry>, buf: &mut [u8]) -> Result<()> {
+        for entry in batch {
+            let (file, name) = self.find(&entry)?;
+            let bytes = compare(file, &name, &entry, self.from, buf)?;
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn find(&self, entry: &Entry) -> Result<(File, String)> {
@@ -205,6 +216,12 @@ fn compare(mut file: File, name: &str, entry: &Entry, from: ReadFrom, buf: &mut 
         return Err(damaged(name, size, "its name tells another size".into()));
     }
     Ok(size)
+}
+
+/// Whether the mailbox has so little mail that threads are not worth their start.
+fn is_small(maildir: BorrowedFd<'_>) -> Result<bool> {
+    let receipt = dir::open_file(maildir, receipt::NAME)?;
+    Ok(receipt.metadata().map_err(Error::io("look at", receipt::NAME))?.len() <= SMALL_RECEIPT)
 }
 
 /// Message files in a folder.
