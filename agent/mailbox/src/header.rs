@@ -9,6 +9,7 @@
 //! lines are looked at where they lie, and only one that is cut by the end of a piece is copied.
 
 use crate::fingerprint::{Counted, Fingerprint, Gather};
+use std::ops::Range;
 
 /// One of the seven, or what qpopper goes by besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,8 @@ pub(crate) struct HeaderFilter {
     counted: Option<Counted>,
     /// Where its value begins in the next piece of it.
     value_from: usize,
+    /// The part of its name that Dovecot loses.
+    lost: Range<usize>,
     gather: Gather,
 }
 
@@ -88,6 +91,7 @@ impl HeaderFilter {
         self.hidden = None;
         self.counted = None;
         self.value_from = 0;
+        self.lost = 0..0;
         self.gather.reset();
     }
 
@@ -139,7 +143,7 @@ impl HeaderFilter {
             if let Some(counted) = self.counted {
                 self.gather.value(counted, line);
             }
-        } else if let Some((name, value_from)) = name_of(line) {
+        } else if let Some(Name { name, value_from, .. }) = Name::of(line) {
             self.gather.begin(name);
             if let Some(counted) = Counted::named(name) {
                 self.gather.value(counted, &line[value_from..]);
@@ -221,7 +225,8 @@ impl HeaderFilter {
         self.begun = true;
         self.value.clear();
         self.hidden = None;
-        let Some((name, value_from)) = name_of(text) else { return };
+        let Some(Name { name, end, value_from }) = Name::of(text) else { return };
+        self.lost = name.len()..end;
         self.hidden = Hidden::named(name);
         self.counted = Counted::named(name);
         self.value_from = value_from;
@@ -233,8 +238,12 @@ impl HeaderFilter {
         if let Some(counted) = self.counted {
             self.gather.value(counted, text.get(value_from..).unwrap_or_default());
         }
+        let lost = std::mem::take(&mut self.lost);
         match self.hidden {
-            None => out.extend_from_slice(text),
+            None => {
+                out.extend_from_slice(&text[..lost.start]);
+                out.extend_from_slice(&text[lost.end..]);
+            }
             Some(_) => self.add_value(text),
         }
     }
@@ -263,19 +272,30 @@ impl HeaderFilter {
     }
 }
 
-/// The name of the header that begins with this line, and where its value begins.
-fn name_of(line: &[u8]) -> Option<(&[u8], usize)> {
-    // Names are short, lines may not be.
-    let colon = memchr::memchr(b':', &line[..line.len().min(2 * NAME_MAX)])?;
-    let blanks = line[..colon].iter().rev().take_while(|b| is_blank(**b)).count();
-    let name = &line[..colon - blanks];
-    if name.len() > NAME_MAX {
-        return None;
+/// The name of the header that begins with a line.
+struct Name<'a> {
+    /// Up to a NUL: it is a C string to Dovecot, which neither compares nor shows what stands behind one.
+    name: &'a [u8],
+    /// Where the name ends, NULs or not.
+    end: usize,
+    /// Where the value begins.
+    value_from: usize,
+}
+
+impl<'a> Name<'a> {
+    fn of(line: &'a [u8]) -> Option<Self> {
+        // Names are short, lines may not be.
+        let colon = memchr::memchr(b':', &line[..line.len().min(2 * NAME_MAX)])?;
+        let blanks = line[..colon].iter().rev().take_while(|b| is_blank(**b)).count();
+        let end = colon - blanks;
+        if end > NAME_MAX {
+            return None;
+        }
+        let name = &line[..memchr::memchr(0, &line[..end]).unwrap_or(end)];
+        // One blank behind the colon is not part of the value, further ones are.
+        let value_from = colon + 1 + usize::from(line.get(colon + 1).is_some_and(|b| is_blank(*b)));
+        Some(Name { name, end, value_from })
     }
-    // One blank behind the colon is not part of the value, further ones are.
-    let value = colon + 1 + usize::from(line.get(colon + 1).is_some_and(|b| is_blank(*b)));
-    // Dovecot compares C strings: a NUL ends the name.
-    Some((name.split(|b| *b == 0).next().unwrap_or(name), value))
 }
 
 fn is_blank(byte: u8) -> bool {

@@ -112,14 +112,22 @@ fn without_hidden(message: &[u8]) -> Vec<u8> {
             out.extend_from_slice(b"\n");
             break;
         }
+        let mut text = text.to_vec();
         if first || !(text.starts_with(b" ") || text.starts_with(b"\t")) {
-            let name = text.split(|b| *b == b':').next().unwrap();
-            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-            hidden = text.contains(&b':') && HIDDEN.contains(&name.trim_end_matches([' ', '\t']));
+            hidden = false;
+            if let Some(colon) = text.iter().position(|b| *b == b':') {
+                let blanks = text[..colon].iter().rev().take_while(|b| b" \t".contains(b)).count();
+                let end = colon - blanks;
+                // A NUL ends the name, and what is behind it in the name is lost.
+                let nul = text[..end].iter().position(|b| *b == 0).unwrap_or(end);
+                text.drain(nul..end);
+                hidden =
+                    HIDDEN.contains(&String::from_utf8_lossy(&text[..nul]).to_ascii_lowercase().as_str());
+            }
         }
         first = false;
         if !hidden {
-            out.extend_from_slice(text);
+            out.extend_from_slice(&text);
             out.extend_from_slice(end);
         }
     }
