@@ -231,7 +231,7 @@ enum Thing {
 }
 
 /// A directory may have a name that no folder can have, such as the inbox's, if folders below it can be reached.
-fn directory_name(path: &Path) -> Option<String> {
+pub(crate) fn directory_name(path: &Path) -> Option<String> {
     let child = layout::mbox_name(path.join("x").as_os_str().as_bytes())?;
     child.strip_suffix("/x").map(str::to_owned)
 }
@@ -241,7 +241,7 @@ fn os(name: &CStr) -> &OsStr {
 }
 
 /// Dovecot's own files, and locks.
-fn not_mail(name: &CStr, depth: usize) -> bool {
+pub(crate) fn not_mail(name: &CStr, depth: usize) -> bool {
     let name = name.to_bytes();
     name == b".imap"
         || name.ends_with(b".lock")

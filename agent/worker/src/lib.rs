@@ -25,6 +25,7 @@ mod look;
 mod passing;
 mod place;
 mod probe;
+mod rollback;
 mod sandbox;
 mod staging;
 mod subscribed;
@@ -206,6 +207,7 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
     match (job.purpose, spool) {
         (Purpose::Convert, Some(spool)) => convert::run(task, channel, spool),
         (Purpose::Drain, None) => drain::run(task, channel),
+        (Purpose::Rollback, Some(back)) => rollback::run(task, channel, back),
         _ => Err(Stop::errno(Step::Become, nix::errno::Errno::EBADMSG)),
     }
 }

@@ -61,14 +61,15 @@ impl LockFile {
 
 /// A dotlock that stands; gone when dropped.
 #[derive(Debug)]
-struct Dotlock {
+pub(crate) struct Dotlock {
     folder: Rc<OwnedFd>,
     name: CString,
     identity: Identity,
 }
 
 impl Dotlock {
-    fn try_make(lock: &LockFile, folder: &Rc<OwnedFd>, mbox: &CStr) -> nix::Result<Option<Self>> {
+    /// `NAME.lock` beside NAME; `Ok(None)`: there is one.
+    pub(crate) fn try_make(lock: &LockFile, folder: &Rc<OwnedFd>, mbox: &CStr) -> nix::Result<Option<Self>> {
         let mut name = mbox.to_bytes().to_vec();
         name.extend_from_slice(b".lock");
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;

@@ -108,10 +108,13 @@ pub(crate) fn probe(task: Task<'_>) -> Result<Report, Stop> {
 /// Removes the dotlocks of this run whose worker is dead: it is, since this one holds the work folder's lock.
 fn remove_dead_dotlocks(task: Task<'_>) -> Result<(), Stop> {
     let (work, run) = (task.place.work(), task.run);
-    if let Some(lock) = LockFile::left_behind(work, run).map_err(Stop::failed(Step::Probe))?
-        && let Some(root) = task.place.mail()
-    {
-        let removed = remove_links(root, lock, 0).map_err(Stop::failed(Step::Probe))?;
+    if let Some(lock) = LockFile::left_behind(work, run).map_err(Stop::failed(Step::Probe))? {
+        let mut removed = 0;
+        // A rollback locks the mailboxes of the Maildir.
+        let maildir = task.place.open_maildir()?;
+        for root in [task.place.mail(), maildir.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
+            removed += remove_links(root, lock, 0).map_err(Stop::failed(Step::Probe))?;
+        }
         note(&format!("removed {removed} dotlocks of a dead worker"));
     }
     LockFile::remove(work, run).map_err(Stop::failed(Step::Probe))
@@ -133,7 +136,7 @@ fn remove_links(folder: BorrowedFd<'_>, lock: Identity, depth: usize) -> nix::Re
             continue;
         }
         if depth < DEPTH
-            && !name.to_bytes().starts_with(b".")
+            && !matches!(name.to_bytes(), b"cur" | b"new" | b"tmp" | b".imap")
             && let Ok(below) = openat(folder, name, FOLDER, Mode::empty())
         {
             removed += remove_links(below.as_fd(), lock, depth + 1)?;
