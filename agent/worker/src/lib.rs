@@ -141,14 +141,14 @@ pub(crate) fn is_mbox(file: std::os::fd::BorrowedFd<'_>) -> bool {
 }
 
 /// One line on stderr, which is the agent's log. Mail and user names never go there raw: `{:?}` them.
+///
+/// And on stdout, a pipe that the agent reads when this ends with a block: what it says to people is the last line that names something. A pipe that is full takes no more.
 pub(crate) fn note(text: &str) {
     use std::io::Write;
+    let line = text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
     // Nobody to tell when that fails.
-    let _ = writeln!(
-        std::io::stderr(),
-        "{}",
-        text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
-    );
+    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Says which step is about to be taken, in the words of ARCHITECTURE.md.

@@ -291,8 +291,13 @@ impl Attempt<'_> {
                 worker.reap();
                 return Ok(Some(End::Unsure(error.to_string())));
             }
-            Err(WorkerError::Blocked(block, detail)) => {
-                return Err(End::Not(Outcome::Blocked(reasons::blocked(block, detail, self.account))));
+            Err(WorkerError::Blocked(block, detail, words)) => {
+                return Err(End::Not(Outcome::Blocked(reasons::blocked(
+                    block,
+                    detail,
+                    &words,
+                    self.account,
+                ))));
             }
             Err(error) => {
                 worker.reap();

@@ -4,7 +4,7 @@
 //! of, so that no worker can still write when the locks are dropped.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,11 +13,19 @@ use std::time::{Duration, Instant};
 use mailready_worker::job::Job;
 use mailready_worker::wire::{self, Block, Order, Report, SIZE, Step};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::pipe2;
 
 /// A worker that says nothing for this long is stuck (storage that hangs) and is given up.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// As much as a pipe holds.
+const MOST_WORDS: u64 = 64 * 1024;
+
+/// Characters of a worker's line that are told on.
+const LONGEST_LINE: usize = 400;
 
 /// How a worker ended other than well.
 #[derive(Debug)]
@@ -28,8 +36,8 @@ pub(super) enum WorkerError {
     Died(String),
     /// It said nothing for too long.
     Silent,
-    /// An operator has to mend something.
-    Blocked(Block, u64),
+    /// An operator has to mend something; with the worker's own words, which may name a folder.
+    Blocked(Block, u64, String),
     /// A step failed.
     Failed(Step, Errno),
     /// The caller wanted to stop.
@@ -42,7 +50,7 @@ impl fmt::Display for WorkerError {
             Self::Start(error) => write!(f, "the worker cannot be started: {error}"),
             Self::Died(how) => write!(f, "the worker died: {how}"),
             Self::Silent => write!(f, "the worker made no progress for {} s", SILENCE.as_secs()),
-            Self::Blocked(block, detail) => write!(f, "{} ({detail})", block.word()),
+            Self::Blocked(block, detail, _) => write!(f, "{} ({detail})", block.word()),
             Self::Failed(step, errno) => write!(f, "{}: {}", step.word(), errno.desc()),
             Self::Stopped => f.write_str("stopped"),
         }
@@ -53,6 +61,7 @@ impl fmt::Display for WorkerError {
 pub(super) struct Worker {
     child: Child,
     socket: OwnedFd,
+    words: std::fs::File,
     indexed: bool,
 }
 
@@ -67,15 +76,17 @@ impl Worker {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(start)?;
+        // Neither end ever waits: what does not fit is not needed.
+        let (words, theirs_to_say) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(start)?;
         let child = Command::new(program)
             .arg("--job")
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(theirs_to_say))
             .spawn()
             .map_err(WorkerError::Start)?;
-        let mut worker = Self { child, socket: ours, indexed: false };
+        let mut worker = Self { child, socket: ours, words: words.into(), indexed: false };
         wire::send(worker.socket.as_fd(), &job.encode(), spool).map_err(WorkerError::Start)?;
         match worker.report(&|| false)? {
             Report::Ready { sandboxed, indexed } => {
@@ -100,7 +111,12 @@ impl Worker {
     }
 
     pub(super) fn order(&mut self, order: Order, fd: Option<BorrowedFd<'_>>) -> Result<(), WorkerError> {
-        wire::send(self.socket.as_fd(), &order.encode(), fd).map_err(|error| self.died(&error.to_string()))
+        let Err(error) = wire::send(self.socket.as_fd(), &order.encode(), fd) else { return Ok(()) };
+        // It may have said why it ends before it ended.
+        match self.report(&|| false) {
+            Err(said @ (WorkerError::Blocked(..) | WorkerError::Failed(..))) => Err(said),
+            _ => Err(self.died(&error.to_string())),
+        }
     }
 
     /// The next report that is not progress; `on_progress` is called for those that are.
@@ -132,9 +148,16 @@ impl Worker {
             }
         }
         let mut packet = [0; SIZE];
-        match wire::receive(self.socket.as_fd(), &mut packet) {
+        let mut received = wire::receive(self.socket.as_fd(), &mut packet);
+        // It ended without having read an order of ours. That is told first, and its last words after it.
+        if received.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::ECONNRESET as i32)) {
+            received = wire::receive(self.socket.as_fd(), &mut packet);
+        }
+        match received {
             Ok(Some((length, _))) => match Report::decode(&packet[..length]) {
-                Ok(Report::Blocked { block, detail }) => Err(WorkerError::Blocked(block, detail)),
+                Ok(Report::Blocked { block, detail }) => {
+                    Err(WorkerError::Blocked(block, detail, self.last_words()))
+                }
                 Ok(Report::Failed { step, errno }) => {
                     Err(WorkerError::Failed(step, Errno::from_raw(i32::try_from(errno).unwrap_or(0))))
                 }
@@ -144,6 +167,17 @@ impl Worker {
             Ok(None) => Err(self.died("it closed its socket")),
             Err(error) => Err(self.died(&error.to_string())),
         }
+    }
+
+    /// The last line that it has said, its steps left out. It is told to people as it is, so it is cut short and made harmless.
+    fn last_words(&mut self) -> String {
+        let mut said = Vec::new();
+        // Ends at the first error: there is no more yet.
+        let _ = (&mut self.words).take(MOST_WORDS).read_to_end(&mut said);
+        let said = String::from_utf8_lossy(&said);
+        let line = said.lines().rev().find(|line| !line.starts_with("step=")).unwrap_or_default();
+        let line: String = line.chars().take(LONGEST_LINE).collect();
+        line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
     }
 
     /// An answer that does not fit the order.

@@ -10,16 +10,15 @@ use super::spool::SpoolError;
 use crate::account::Account;
 use crate::outcome::{Outcome, Reason};
 
-/// Names of folders are the user's, and the worker's to tell.
-const NAMED: &str = "the journal names it";
-
-pub(super) fn blocked(block: Block, detail: u64, account: &Account) -> Reason {
+/// `words`: the worker's own, since names of folders are the user's and its to tell.
+pub(super) fn blocked(block: Block, detail: u64, words: &str, account: &Account) -> Reason {
     let Account { home, maildir, work, inbox, .. } = account;
     let (home, maildir, work, inbox) = (home.display(), maildir.display(), work.display(), inbox.display());
     let mailbox = |position| match position {
         0 => "the inbox".to_owned(),
         position => format!("mailbox number {position}"),
     };
+    let named = if words.is_empty() { String::new() } else { format!(": {words}") };
     let errno = || Errno::from_raw(i32::try_from(detail).unwrap_or(0)).desc();
     let (text, mend) = match block {
         Block::MaildirExists => (
@@ -45,25 +44,25 @@ pub(super) fn blocked(block: Block, detail: u64, account: &Account) -> Reason {
         ),
         Block::Keywords => (
             format!(
-                "{} uses more keywords than a Maildir can name (26), and Dovecot has no index of it",
+                "{} uses more keywords than a Maildir can name (26), and Dovecot has no index of it{named}",
                 mailbox(detail)
             ),
             "open it once in a mail client, which makes the index, or remove keywords there".to_owned(),
         ),
         Block::UidsUsedUp => (
-            format!("the UIDs of {} are used up", mailbox(detail)),
+            format!("the UIDs of {} are used up{named}", mailbox(detail)),
             "copy its messages to a new folder in a mail client, and delete it".to_owned(),
         ),
         Block::Names => (
-            format!("the name of {} cannot be kept; {NAMED}", mailbox(detail)),
+            format!("the name of {} cannot be kept{named}", mailbox(detail)),
             "rename it in a mail client, or set mail.layout = \"fs\"".to_owned(),
         ),
         Block::Link => (
-            format!("{detail} of the files and folders below the mbox root are symbolic links; {NAMED}"),
+            format!("{detail} of the files and folders below the mbox root are symbolic links{named}"),
             "put the files themselves there".to_owned(),
         ),
         Block::Differs => (
-            format!("what Dovecot says of {} is not what its file holds", mailbox(detail)),
+            format!("what Dovecot says of {} is not what its file holds{named}", mailbox(detail)),
             "run `doveadm force-resync` on it, and look whether another Dovecot or mail program uses it"
                 .to_owned(),
         ),
@@ -76,26 +75,26 @@ pub(super) fn blocked(block: Block, detail: u64, account: &Account) -> Reason {
             "set mail.maildir to a folder of its own".to_owned(),
         ),
         Block::FolderForeign => (
-            format!("{} or the folder that it lies in is not the user's own; {NAMED}", mailbox(detail)),
+            format!("{} or the folder that it lies in is not the user's own{named}", mailbox(detail)),
             "give it to the user, or move it away".to_owned(),
         ),
         Block::NotRepresentable => (
-            format!("the message with UID {detail} cannot be kept as it is in an mbox; {NAMED}"),
+            format!("the message with UID {detail} cannot be kept as it is in an mbox{named}"),
             "delete that message, or move it to where it is kept otherwise".to_owned(),
         ),
         Block::MailWithChildren => (
             format!(
-                "{} holds messages and has mailboxes below it, which no mbox can; {NAMED}",
+                "{} holds messages and has mailboxes below it, which no mbox can{named}",
                 mailbox(detail)
             ),
             "move its messages to another folder in a mail client".to_owned(),
         ),
         Block::PlaceTaken => (
-            format!("something that is not ours stands where {} belongs; {NAMED}", mailbox(detail)),
+            format!("something that is not ours stands where {} belongs{named}", mailbox(detail)),
             "move it away".to_owned(),
         ),
         Block::OriginalLost => (
-            format!("the original of {} is not where it was set aside; {NAMED}", mailbox(detail)),
+            format!("the original of {} is not where it was set aside{named}", mailbox(detail)),
             "bring it back from a backup".to_owned(),
         ),
         Block::NoRoom => (
@@ -118,10 +117,12 @@ pub(super) fn blocked(block: Block, detail: u64, account: &Account) -> Reason {
 
 pub(super) fn worker(error: &WorkerError, account: &Account) -> Outcome {
     match error {
-        WorkerError::Blocked(Block::WorkBusy, detail) => {
-            Outcome::Busy(blocked(Block::WorkBusy, *detail, account))
+        WorkerError::Blocked(block @ Block::WorkBusy, detail, words) => {
+            Outcome::Busy(blocked(*block, *detail, words, account))
         }
-        WorkerError::Blocked(block, detail) => Outcome::Blocked(blocked(*block, *detail, account)),
+        WorkerError::Blocked(block, detail, words) => {
+            Outcome::Blocked(blocked(*block, *detail, words, account))
+        }
         WorkerError::Stopped => Outcome::Stopped,
         WorkerError::Start(_) => Outcome::Failed(Reason::new(
             "worker",

@@ -218,8 +218,13 @@ impl Attempt<'_> {
         match worker.order(Order::Withdraw, None).and_then(|()| worker.answer(&|| false, &mut |_, _, _| {})) {
             Ok(Report::Withdrawn) => {}
             Ok(other) => return Err(End::Unsure(worker.out_of_turn(other).to_string())),
-            Err(WorkerError::Blocked(block, detail)) => {
-                return Err(End::Not(Outcome::Blocked(reasons::blocked(block, detail, &self.account))));
+            Err(WorkerError::Blocked(block, detail, words)) => {
+                return Err(End::Not(Outcome::Blocked(reasons::blocked(
+                    block,
+                    detail,
+                    &words,
+                    &self.account,
+                ))));
             }
             Err(error) => return Err(End::Unsure(error.to_string())),
         }
