@@ -1,13 +1,16 @@
 //! The header of a message, looked through for what an mbox would take for its own, and mended where nobody has seen it yet.
 
 use super::NotForMbox;
-use super::form::{CANDIDATE, CHUNK};
+use super::form::CANDIDATE;
 use super::maildir::MailFile;
 use super::output::Output;
 use crate::Result;
 use crate::from_line::{self, LOOK_AHEAD};
 use crate::header::{Fed, HeaderFilter, Hidden};
 use memchr::memmem;
+
+/// A line longer than this is none to take chances with: it counts as what it looks like so far.
+const LONG: usize = 8 << 10;
 
 /// What a message's header is like.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,8 +56,9 @@ pub(super) fn examine(mail: &MailFile, chunk: &mut [u8]) -> Result<Examined> {
     let (header, body) = body.map_or((at, None), |(header, body)| (header, Some(body)));
     let first_of_body = match body {
         Some(body) => {
-            let n = mail.read_at(chunk, body)?;
-            begins_a_message(&chunk[..n])
+            let mut line = vec![0; LONG];
+            let n = mail.read_at(&mut line, body)?;
+            begins_a_message(&line[..n])
         }
         None => false,
     };
@@ -70,12 +74,11 @@ pub(super) fn examine(mail: &MailFile, chunk: &mut [u8]) -> Result<Examined> {
     Ok(Examined { header, body, problem })
 }
 
-/// Whether what begins with this line would begin a message, as far as can be told. Nobody takes chances with a line that is longer than
-/// anything that is looked at.
+/// Whether what begins with this line would begin a message, as far as can be told.
 fn begins_a_message(line: &[u8]) -> bool {
     let Some(text) = line.strip_prefix(b"From ") else { return false };
-    let endless = line.len() >= CHUNK && memchr::memchr(b'\n', line).is_none();
-    endless || from_line::parse(text).is_some()
+    let length = memchr::memchr(b'\n', line).unwrap_or(line.len());
+    length >= LONG || from_line::parse(text).is_some()
 }
 
 /// Looks for lines that would begin a message. The very first line of a header stands right behind the From_ line, and cannot.
@@ -101,7 +104,7 @@ impl FromLines {
             let lf = scanned + found;
             let line = &self.pending[lf + 1..];
             let line_end = memchr::memchr(b'\n', line);
-            let enough = line_end.is_some_and(|end| line.len() >= end + LOOK_AHEAD) || line.len() >= CHUNK;
+            let enough = line_end.is_some_and(|end| line.len() >= end + LOOK_AHEAD) || line.len() >= LONG;
             if !enough && !at_end {
                 self.pending.drain(..lf);
                 return;
@@ -150,7 +153,7 @@ impl Mended {
             at += length + 1;
         }
         self.pending.drain(..at);
-        if self.pending.len() > CHUNK {
+        if self.pending.len() > LONG {
             let kept = std::mem::take(&mut self.pending);
             let text = kept.without_crs();
             self.begin_line(text, out)?;
@@ -189,5 +192,75 @@ fn name_of(which: Hidden) -> &'static str {
         Hidden::XUid => "X-UID",
         // Other servers' headers; Dovecot's filter knows none of them.
         Hidden::XUidl | Hidden::InternalData => "of another server",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    fn mail(text: &[u8]) -> (tempfile::TempDir, MailFile) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("m"), text).unwrap();
+        let mail = MailFile::open(File::open(dir.path()).unwrap().as_fd(), b"m").unwrap();
+        (dir, mail)
+    }
+
+    fn examined(text: &[u8]) -> Examined {
+        examine(&mail(text).1, &mut [0; 1 << 16]).unwrap()
+    }
+
+    fn mended(text: &[u8], chunk: usize) -> Vec<u8> {
+        let (dir, mail) = mail(text);
+        let out = File::create(dir.path().join("out")).unwrap();
+        let mut output = Output::resume(out.as_fd(), dir.path(), 0, blake3::Hasher::new());
+        mend(&mail, &mut output, &mut vec![0; chunk], mail.size).unwrap();
+        output.finish().unwrap();
+        std::fs::read(dir.path().join("out")).unwrap()
+    }
+
+    #[test]
+    fn the_empty_line_is_found_with_and_without_cr() {
+        for (text, header, body) in [
+            ("A: b\n\nx", 5, Some(6)),
+            ("A: b\r\n\r\nx", 6, Some(8)),
+            ("\nx", 0, Some(1)),
+            ("\r\n", 0, Some(2)),
+            ("A: b\n", 5, None),
+            ("", 0, None),
+        ] {
+            assert_eq!(examined(text.as_bytes()), Examined { header, body, problem: None }, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn long_lines_that_look_like_a_beginning_are_not_trusted() {
+        let long = "x".repeat(LONG);
+        let problem = |text: String| examined(text.as_bytes()).problem;
+        assert_eq!(problem(format!("A: b\nFrom {long}\n\n")), Some(NotForMbox::FromLineInHeader));
+        assert_eq!(problem(format!("A: b\n\nFrom {long}")), Some(NotForMbox::FromLineFirst));
+        assert_eq!(problem(format!("A: b\nFrom: {long}\n\nFrom\n")), None);
+        assert_eq!(
+            mended(format!("From {long}\nFrom {long}").as_bytes(), 999),
+            format!(">From {long}\n>From {long}\n").into_bytes()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_any_size_give_the_same(
+            bits in proptest::collection::vec(proptest::sample::select(vec![
+                "\n", "\n", "\r\n", "\r", "From ", "From a@b Fri Nov  9 22:33:52 2001\n", "A: b\n", "Status: R\n", " more\n", "text"]), 0..12),
+            chunk in 1usize..40,
+        ) {
+            let text = bits.concat();
+            let whole = examined(text.as_bytes());
+            prop_assert_eq!(&examine(&mail(text.as_bytes()).1, &mut vec![0; chunk]).unwrap(), &whole);
+            let header = &text.as_bytes()[..whole.header as usize];
+            prop_assert_eq!(mended(header, chunk), mended(header, 1 << 16));
+        }
     }
 }

@@ -10,7 +10,8 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 impl Way<'_> {
-    /// Appends the message files that have come since; returns how many. `into` is the file that [`Way::write`] has written.
+    /// Appends the message files that have come since; returns how many. `into` is the file that [`Way::write`] has written;
+    /// after an error it has to be cut back to [`Written::length`].
     pub fn append_late(&self, into: BorrowedFd<'_>, written: &mut Written) -> Result<u64> {
         let maildir = Maildir::read(self.folder, self.path)?;
         let homes = Homes::open(self.folder)?;
@@ -32,7 +33,8 @@ impl Way<'_> {
 }
 
 /// Appends the message files of a folder, in the order of their names, as mail that has just been delivered: say, what [`extract`](crate::extract::extract())
-/// has found behind a tombstone. Returns how many. `path` is for error messages only.
+/// has found behind a tombstone. Returns how many; after an error the mbox has to be cut back to [`Written::length`]. `path` is for error
+/// messages only.
 pub fn append_files(
     folder: BorrowedFd<'_>,
     path: &Path,

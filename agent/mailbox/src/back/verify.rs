@@ -15,6 +15,7 @@ use crate::rules::LocalTime;
 use crate::split::Splitter;
 use crate::window::Window;
 use crate::{Error, Known, OnProgress, Progress, Result};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
@@ -154,6 +155,8 @@ impl<'a> Mbox<'a> {
         if length != written.length {
             return Err(way.differs(0, &format!("the mbox has {length} bytes, not {}", written.length)));
         }
+        // Read again from the disk, where the kernel takes the advice.
+        let _ = posix_fadvise(mbox, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         Ok(Mbox {
             split: Splitter::new(Window::new(mbox, way.path.to_owned(), 0, length)),
             reader: Reader::measuring(),
