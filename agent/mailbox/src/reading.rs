@@ -19,8 +19,22 @@ use std::sync::mpsc::SyncSender;
 const BATCH_MESSAGES: usize = 128;
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Messages of a mailbox that can have a GUID of their own: to find out whether it is taken, those given away are held in memory.
+/// Messages of a mailbox that can have a GUID of their own: to find out whether one is taken, those given away are held in memory.
 const GUIDS: usize = 1 << 20;
+
+/// GUIDs given away: a half of each. Where somebody has made two messages whose GUIDs agree in that half, the second goes without, as if
+/// it were a copy.
+#[derive(Debug, Default)]
+pub(crate) struct Given(HashSet<u64>);
+
+impl Given {
+    /// `false`: it is given away already.
+    pub(crate) fn take(&mut self, guid: &[u8; 16]) -> bool {
+        let mut half = [0; 8];
+        half.copy_from_slice(&guid[..8]);
+        self.0.insert(u64::from_ne_bytes(half))
+    }
+}
 
 /// The state before the last message: what it takes to read it again.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +68,7 @@ pub(crate) struct Reading<'s> {
     plan: &'s Plan,
     state: &'s mut State,
     head_written: bool,
-    guids: HashSet<[u8; 16]>,
+    guids: Given,
     orders: SyncSender<Vec<Order>>,
     batch: Vec<Order>,
     batch_bytes: usize,
@@ -66,7 +80,7 @@ impl<'s> Reading<'s> {
     pub(crate) fn new(
         plan: &'s Plan,
         state: &'s mut State,
-        (head_written, guids): (bool, HashSet<[u8; 16]>),
+        (head_written, guids): (bool, Given),
         orders: SyncSender<Vec<Order>>,
         tmp: BorrowedFd<'s>,
     ) -> Self {
@@ -157,7 +171,7 @@ impl<'s> Reading<'s> {
         let Some(who) = reader.fingerprint() else {
             return uidlist::Ids { guid: None, uidl: self.state.mailbox.uidl(meta, self.state.uid_validity) };
         };
-        let free = number < GUIDS as u64 && self.guids.insert(who.md5);
+        let free = number < GUIDS as u64 && self.guids.take(&who.md5);
         let uidl = self.plan.known.uidl.as_ref();
         uidlist::Ids {
             guid: free.then_some(who.md5),

@@ -15,15 +15,13 @@ use crate::marker::MarkerSource;
 use crate::meta::Folder;
 use crate::names::Namer;
 use crate::output::{Closed, Home, Homes, Output};
-use crate::reading::{Reading, State};
+use crate::reading::{Given, Reading, State};
 use crate::split::Splitter;
 use crate::window::Window;
 use crate::{
     Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, index, keywords, output, receipt, uidlist,
 };
-use std::collections::HashSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -148,7 +146,7 @@ impl Stage {
         let mut out = Output::create(folder.as_fd(), namer)?;
         out.receipt_head(&receipt::head(&stage.ground.run))?;
         out.receipt_head(&receipt::source(&stage.plan.source.name))?;
-        stage.pass(mbox, (folder, out), (0, end), HashSet::new(), progress)?;
+        stage.pass(mbox, (folder, out), (0, end), Given::default(), progress)?;
         Ok(stage)
     }
 
@@ -236,7 +234,7 @@ impl Stage {
         mbox: BorrowedFd<'_>,
         (folder, mut out): (OwnedFd, Output),
         (from, end): (u64, u64),
-        guids: HashSet<[u8; 16]>,
+        guids: Given,
         progress: OnProgress<'_>,
     ) -> Result<()> {
         let path = self.plan.source.path.clone();
@@ -360,16 +358,14 @@ impl Stage {
 }
 
 /// The GUIDs in the first bytes of a uidlist.
-fn guids(folder: BorrowedFd<'_>, length: u64) -> Result<HashSet<[u8; 16]>> {
-    use std::io::Read;
-    let list: File = dir::open_file(folder, uidlist::NAME)?;
-    let lines = BufReader::new(list.take(length)).lines();
-    lines
-        .filter_map(|line| match line {
-            Ok(line) => uidlist::guid(&line).map(Ok),
-            Err(e) => Some(Err(Error::io("read", uidlist::NAME)(e))),
-        })
-        .collect()
+fn guids(folder: BorrowedFd<'_>, length: u64) -> Result<Given> {
+    let list = BufReader::new(dir::open_file(folder, uidlist::NAME)?);
+    let mut given = Given::default();
+    for line in list.take(length).lines() {
+        let line = line.map_err(Error::io("read", uidlist::NAME))?;
+        uidlist::guid(&line).map(|guid| given.take(&guid));
+    }
+    Ok(given)
 }
 
 /// A message file's whole name. A file in new/ has flags behind its name only if it has any.
