@@ -143,6 +143,11 @@ fn cannot_be_held(message: &[u8]) -> bool {
             line.split_once(':').map(|(name, _)| name.trim_end_matches([' ', '\t']).to_ascii_lowercase());
         name.is_some_and(|name| HIDDEN.contains(&name.as_str()))
     };
+    // Dovecot shows nothing of a name from a NUL on.
+    let nul = |line: &str| {
+        line.split_once(':').is_some_and(|(name, _)| name.trim_end_matches([' ', '\t']).contains('\0'))
+    };
+    let hides = |line: &str| nul(line) || hides(line);
     let mut hidden = hides(first);
     for line in lines {
         let continued = line.starts_with([' ', '\t']);
@@ -240,11 +245,16 @@ proptest! {
         if !cannot_be_held(&message) {
             prop_assert_eq!(&shown[0], &mended);
         }
-        // Nothing but headers of the mbox's own and CRs at line ends are taken away, and nothing but `>` and a last line end added.
+        // Nothing but headers of the mbox's own, CRs at line ends and names with a NUL are taken away, and nothing but `>` and a last line end added.
         let quoted = replace(&shown[0], b">From ", b"From ");
         let lines = |text: &[u8]| text.split(|b| *b == b'\n').map(without_crs).collect::<Vec<_>>();
         let there = lines(&replace(&mended, b">From ", b"From "));
-        prop_assert!(lines(&quoted).iter().all(|line| line.is_empty() || there.contains(line)), "{:?}", shown[0].escape_ascii().to_string());
+        let value = |line: &[u8]| line.iter().position(|b| *b == b':').map_or(Vec::new(), |at| line[at..].to_vec());
+        let kept = |line: &Vec<u8>| {
+            let same = |old: &Vec<u8>| old == line || (old.contains(&0) && old.ends_with(&value(line)));
+            line.is_empty() || there.iter().any(same)
+        };
+        prop_assert!(lines(&quoted).iter().all(kept), "{:?}", Text(shown[0].clone()));
     }
 }
 
@@ -338,6 +348,7 @@ fn what_an_mbox_cannot_hold_is_refused_with_its_uid_and_reason() {
         (with_from.as_bytes(), NotForMbox::FromLineInHeader),
         (b"A: b\nC: d", NotForMbox::HeaderCutOff),
         (from_first.as_bytes(), NotForMbox::FromLineFirst),
+        (b"A: b\nC\0d: e\n\n", NotForMbox::NulInName),
     ] {
         assert_eq!(Box::of(&[good, message, good]).refused(), (2, reason));
     }

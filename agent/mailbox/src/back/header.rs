@@ -29,6 +29,7 @@ pub(super) fn examine(mail: &MailFile, chunk: &mut [u8]) -> Result<Examined> {
     let (mut shown, mut hidden) = (Vec::new(), None);
     let mut lines = FromLines { pending: Vec::new(), found: false };
     let (mut at, mut last) = (0, b'\n');
+    let (mut shown_bytes, mut crs) = (0, 0);
     let body = loop {
         let n = mail.read_at(chunk, at)?;
         let piece = &chunk[..n];
@@ -36,6 +37,7 @@ pub(super) fn examine(mail: &MailFile, chunk: &mut [u8]) -> Result<Examined> {
         let mut tell = |which, _: &[u8]| hidden = hidden.or(Some(which));
         if n == 0 {
             filter.finish(&mut shown, &mut tell);
+            shown_bytes += shown.len() as u64;
             break None;
         }
         let ended = match filter.feed(piece, &mut shown, &mut tell) {
@@ -44,6 +46,10 @@ pub(super) fn examine(mail: &MailFile, chunk: &mut [u8]) -> Result<Examined> {
         };
         let header = &piece[..ended.unwrap_or(n)];
         lines.look_through(header);
+        shown_bytes += shown.len() as u64;
+        let line_ends = memchr::memchr_iter(b'\n', header);
+        let before = |lf: usize| lf.checked_sub(1).map_or(last, |before| header[before]);
+        crs += line_ends.filter(|lf| before(*lf) == b'\r').count() as u64;
         if let Some(length) = ended {
             let before = header.len().checked_sub(2).map_or(last, |before| header[before]);
             let body = at + length as u64;
@@ -68,6 +74,9 @@ pub(super) fn examine(mail: &MailFile, chunk: &mut [u8]) -> Result<Examined> {
         Some(NotForMbox::FromLineInHeader)
     } else if body.is_none() && last != b'\n' {
         Some(NotForMbox::HeaderCutOff)
+    } else if body.unwrap_or(at) != shown_bytes + crs {
+        // All that is hidden else is the CRs of line ends.
+        Some(NotForMbox::NulInName)
     } else {
         first_of_body.then_some(NotForMbox::FromLineFirst)
     };
@@ -231,9 +240,16 @@ mod tests {
             ("\r\n", 0, Some(2)),
             ("A: b\n", 5, None),
             ("", 0, None),
+            ("A: b\r\r\n\n", 7, Some(8)),
         ] {
             assert_eq!(examined(text.as_bytes()), Examined { header, body, problem: None }, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_nul_in_a_name_hides_the_rest_of_it() {
+        assert_eq!(examined(b"A: b\r\nC\0D: e\n\n").problem, Some(NotForMbox::NulInName));
+        assert_eq!(examined(b"A: \0b\r\n\0 no colon\n\nC\0D: e\n").problem, None);
     }
 
     #[test]

@@ -23,6 +23,11 @@ pub enum NotForMbox {
     /// Bytes without an empty line and without a line end: an mbox would end the line.
     #[error("its header is cut off in the middle of a line; move it out of the mailbox, or delete it")]
     HeaderCutOff,
+    /// The name of a header has a NUL byte: of it and what follows an mbox's reader shows nothing.
+    #[error(
+        "the name of one of its headers has a NUL byte, which an mbox hides; move it out of the mailbox, or delete it"
+    )]
+    NulInName,
     /// The date lies outside the years that a From_ line can say, or is the one second that `mktime` cannot.
     #[error(
         "its date ({0} seconds since 1970) is none that an mbox can say; copy the message, and delete this one"
