@@ -120,6 +120,20 @@ impl Account {
         format!("Dovecot:\n{}agent:\n{}", tail(&self.dovecot), tail(&self.agent))
     }
 
+    /// Has an operator undo the conversion.
+    pub fn roll_back(&self) -> Result<()> {
+        let said = self.machine.run("mailready", ["rollback", "--yes", &self.ann.name])?;
+        assert!(!self.is_converted()?, "{said}\n{}", self.logs());
+        Ok(())
+    }
+
+    /// Has an operator convert ann, who after a way back is not converted by her arrivals.
+    pub fn convert_again(&self) -> Result<()> {
+        let said = self.machine.run("mailready", ["convert", "--wait", &self.ann.name])?;
+        assert!(self.is_converted()?, "{said}\n{}", self.logs());
+        Ok(())
+    }
+
     pub fn is_converted(&self) -> Result<bool> {
         self.machine.exists(&format!("{}/Maildir/mailready-marker", self.ann.home()))
     }
@@ -159,6 +173,15 @@ impl Account {
         elsewhere.logout()
     }
 
+    /// Makes a folder from elsewhere, subscribes to it, and saves a letter in it.
+    pub fn make_folder(&self, folder: &str, number: u32) -> Result<()> {
+        let mut elsewhere = self.elsewhere()?;
+        elsewhere.ok(&format!("CREATE \"{folder}\""))?;
+        elsewhere.ok(&format!("SUBSCRIBE \"{folder}\""))?;
+        elsewhere.logout()?;
+        self.save(folder, number)
+    }
+
     /// Flags from elsewhere one letter of the inbox, and deletes another for good.
     pub fn use_elsewhere(&self, answered: u32, deleted: u32) -> Result<()> {
         let mut elsewhere = self.elsewhere()?;
@@ -181,8 +204,10 @@ impl Account {
     pub fn contents(&self) -> Result<Contents> {
         let mut elsewhere = self.elsewhere()?;
         let mut contents = Contents::new();
-        let folders = std::iter::once("INBOX").chain(FOLDERS.iter().map(|(folder, _)| *folder));
-        for folder in folders {
+        let listed = elsewhere.ok("LIST \"\" *")?;
+        let listed = listed.untagged.iter().filter(|line| line[0].text() == "LIST");
+        for line in listed.filter(|line| !line[1].items().iter().any(|word| word.text() == r"\Noselect")) {
+            let folder = line[3].text();
             elsewhere.ok(&format!("EXAMINE \"{folder}\""))?;
             // By UID: without messages, 1:* of numbers is an error and 1:* of UIDs is nothing.
             let fetched = elsewhere.ok("UID FETCH 1:* (FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")?;
@@ -195,7 +220,7 @@ impl Account {
                 let flags = facts.iter().position(|fact| fact.text() == "FLAGS").unwrap() + 1;
                 let flags = facts[flags].items().iter().map(Item::text);
                 let flags: String = flags.filter_map(|flag| flag_letter(&flag)).collect();
-                contents.entry((folder.to_owned(), subject)).or_default().push(sorted(&flags));
+                contents.entry((folder.clone(), subject)).or_default().push(sorted(&flags));
             }
             elsewhere.ok("CLOSE")?;
         }

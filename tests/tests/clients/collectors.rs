@@ -22,7 +22,16 @@ fn collects_each_letter_once(client: impl Client) -> Result<()> {
     assert!(journey.account.is_converted()?, "{}", journey.account.logs());
     journey.is_calm_since(&calm, "the run after the conversion")?;
     a_day(&journey, 1)?;
-    journey.is_calm()?;
+    let calm = journey.is_calm()?;
+
+    journey.account.roll_back()?;
+    journey.is_calm_since(&calm, "the run after the way back")?;
+    assert!(!journey.account.is_converted()?, "{}", journey.account.logs());
+    a_day(&journey, 2)?;
+    let calm = journey.is_calm()?;
+
+    journey.account.convert_again()?;
+    journey.is_calm_since(&calm, "the run after another conversion")?;
     Ok(())
 }
 

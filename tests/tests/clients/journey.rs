@@ -1,4 +1,5 @@
-//! The way of one client's user: years on the mbox, the conversion at a login of that very client, life on the Maildir.
+//! The way of one client's user: years on the mbox, the conversion at a login of that very client, life on the Maildir, and the
+//! way back.
 
 use mailready_tests::lab::{Differences, Dump, Result};
 
@@ -89,13 +90,14 @@ impl<C: Changes> Journey<C> {
         account.deliver(fresh + 1)?;
         account.deliver(fresh + 2)?;
         account.save("Sent", fresh + 3)?;
+        account.make_folder(&format!("project {day}"), fresh + 4)?;
         account.use_elsewhere(old + 1, old + 3)?;
         client.flag(laptop, &subject(old + 4))?;
         client.delete(laptop, &subject(old + 6))?;
 
         let (traffic, said) = self.run()?;
         let context = || format!("day {day}: {traffic:?}\n{said}\n{}", account.logs());
-        let travelled = if C::KEEPS_ALL { (0, 3) } else { (2, 0) };
+        let travelled = if C::KEEPS_ALL { (0, 4) } else { (2, 0) };
         assert_eq!((traffic.headers, traffic.bodies), travelled, "{}", context());
         assert_eq!(traffic.expunged, 1, "{}", context());
 
@@ -136,6 +138,15 @@ pub fn with_changes<C: Changes>(client: C) -> Result<()> {
     assert!(journey.account.is_converted()?, "{}", journey.account.logs());
     journey.is_calm_since(&calm, "the run after the conversion")?;
     journey.a_day(1)?;
-    journey.is_calm()?;
+    let calm = journey.is_calm()?;
+
+    journey.account.roll_back()?;
+    journey.is_calm_since(&calm, "the run after the way back")?;
+    assert!(!journey.account.is_converted()?, "{}", journey.account.logs());
+    journey.a_day(2)?;
+    let calm = journey.is_calm()?;
+
+    journey.account.convert_again()?;
+    journey.is_calm_since(&calm, "the run after another conversion")?;
     Ok(())
 }
