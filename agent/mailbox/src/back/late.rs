@@ -28,7 +28,9 @@ impl Way<'_> {
             let expected = Expected { uid: appending.next_uid(Some(base))?, ..expected };
             self.write_message(&mut appending.out, homes.open_mail(&mail)?, &expected, None)?;
         }
-        appending.finish(written)
+        let messages = appending.finish(written)?;
+        written.state = maildir.state;
+        Ok(messages)
     }
 }
 

@@ -92,7 +92,7 @@ impl Written {
         self.uid_next
     }
 
-    /// [`Way::state`] as it was when the mailbox was read.
+    /// [`Way::state`] as it was when the mailbox was read, last by [`Way::append_late`].
     pub fn state(&self) -> &[u8; 32] {
         &self.state
     }

@@ -31,16 +31,37 @@ pub struct Verified {
 
 impl Way<'_> {
     /// Reads the mbox (by `pread`) and compares every message with the Maildir: UID, flags, keywords, \Recent, INTERNALDATE, all bytes. The
-    /// first difference is [`Error::Damaged`]. Call it before anybody else appends to the mbox.
+    /// first difference is [`Error::Damaged`], or [`Error::Changed`] if the Maildir is not what it was when the mbox was written. Call it
+    /// before anybody else appends to the mbox.
     pub fn verify(
         &self,
         mbox: BorrowedFd<'_>,
         written: &Written,
         progress: OnProgress<'_>,
     ) -> Result<Verified> {
+        let changed = |state: &[u8; 32]| *state != written.state;
+        let why = "a client changed the mailbox after it was written";
+        let has_changed = || Error::Changed { path: self.path.to_owned(), offset: 0, why };
         let maildir = Maildir::read(self.folder, self.path)?;
-        let mut expectations = Expectations::new(self, &maildir)?;
-        let mut mails = self.in_order(&maildir, written)?.into_iter();
+        if changed(&maildir.state) {
+            return Err(has_changed());
+        }
+        match self.compare_all(&maildir, mbox, written, progress) {
+            // A client may have been at work meanwhile, and then it is not the mbox that is wrong.
+            Err(Error::Damaged { .. }) if changed(&self.state()?) => Err(has_changed()),
+            other => other,
+        }
+    }
+
+    fn compare_all(
+        &self,
+        maildir: &Maildir,
+        mbox: BorrowedFd<'_>,
+        written: &Written,
+        progress: OnProgress<'_>,
+    ) -> Result<Verified> {
+        let mut expectations = Expectations::new(self, maildir)?;
+        let mut mails = self.in_order(maildir, written)?.into_iter();
         let homes = Homes::open(self.folder)?;
         let mut mbox = Mbox::open(self, mbox, written)?;
         let mut verified = Verified { messages: 0, bytes: 0 };
