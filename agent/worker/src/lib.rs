@@ -9,6 +9,7 @@
 
 mod aside;
 mod channel;
+mod check;
 mod commit;
 mod convert;
 mod drain;
@@ -146,9 +147,9 @@ pub(crate) fn is_mbox(file: std::os::fd::BorrowedFd<'_>) -> bool {
 pub(crate) fn note(text: &str) {
     use std::io::Write;
     let line = text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
-    // Nobody to tell when that fails.
-    let _ = writeln!(std::io::stderr(), "{line}");
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let line = text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'") + "\n";
+    // In one piece, since other workers write there, too. Nobody to tell when it fails.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Says which step is about to be taken, in the words of ARCHITECTURE.md.
@@ -207,6 +208,7 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
     match (job.purpose, spool) {
         (Purpose::Convert, Some(spool)) => convert::run(task, channel, spool),
         (Purpose::Drain, None) => drain::run(task, channel),
+        (Purpose::Verify, Some(original)) => check::run(task, channel, original),
         (Purpose::Rollback, Some(back)) => rollback::run(task, channel, back),
         _ => Err(Stop::errno(Step::Become, nix::errno::Errno::EBADMSG)),
     }

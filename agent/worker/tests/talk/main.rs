@@ -6,3 +6,4 @@ mod convert;
 mod drain;
 mod rollback;
 mod user;
+mod verify;
