@@ -146,7 +146,6 @@ pub(crate) fn is_mbox(file: std::os::fd::BorrowedFd<'_>) -> bool {
 /// And on stdout, a pipe that the agent reads when this ends with a block: what it says to people is the last line that names something. A pipe that is full takes no more.
 pub(crate) fn note(text: &str) {
     use std::io::Write;
-    let line = text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
     let line = text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'") + "\n";
     // In one piece, since other workers write there, too. Nobody to tell when it fails.
     let _ = std::io::stderr().write_all(line.as_bytes());
