@@ -58,6 +58,7 @@ impl<'a> Expectations<'a> {
             keywords,
             care: match original {
                 Some(_) => Care::Returned,
+                // Also where no session has claimed it: Dovecot's cache may know its size, and a message of another size ends the session.
                 None if listed => Care::Exact,
                 None => Care::AsDelivered,
             },
