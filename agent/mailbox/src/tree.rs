@@ -116,7 +116,8 @@ impl Tree {
         }
     }
 
-    /// Takes the mailbox at `position` away again, as if it had never been written.
+    /// Takes the mailbox at `position` away again, as if it had never been written. Levels that have nothing below them any more go, too,
+    /// those of [`Tree::directory`] among them: make them again where they are still there.
     pub fn remove_box(&mut self, position: usize) -> Result<()> {
         let Some(stage) = self.boxes.remove(&position) else { return Ok(()) };
         let directory = self.directory_of(stage.source())?;
@@ -125,10 +126,7 @@ impl Tree {
             Layout::MaildirPlusPlus => dir::remove_tree(&self.ground.root, &directory),
             Layout::Fs => {
                 stage.clear()?;
-                match unlinkat(&self.ground.root, directory.as_str(), UnlinkatFlags::RemoveDir) {
-                    Ok(()) | Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(()),
-                    Err(e) => Err(Error::io("remove folder", directory)(e)),
-                }
+                self.remove_empty_levels(&directory)
             }
         }
     }
@@ -236,6 +234,20 @@ impl Tree {
             if level != directory {
                 self.levels.insert(level.to_owned());
             }
+        }
+        Ok(())
+    }
+
+    /// Removes a folder and those above it, as far as they are empty.
+    fn remove_empty_levels(&mut self, directory: &str) -> Result<()> {
+        let mut level = directory;
+        while !level.is_empty() {
+            match unlinkat(&self.ground.root, level, UnlinkatFlags::RemoveDir) {
+                Ok(()) => self.levels.remove(level),
+                Err(Errno::ENOTEMPTY | Errno::EEXIST) => return Ok(()),
+                Err(e) => return Err(Error::io("remove folder", level)(e)),
+            };
+            level = level.rsplit_once('/').map_or("", |(above, _)| above);
         }
         Ok(())
     }

@@ -159,6 +159,14 @@ fn a_folder_that_vanished_leaves_nothing_and_those_behind_it_move_up() {
         for (position, name) in ["INBOX", "a", "b/c", "d"].into_iter().enumerate() {
             forest.write(position, name, &two(name));
         }
+        // With LAYOUT=fs its level goes with the last mailbox below it, and no earlier.
+        forest.write(4, "l/one", "");
+        forest.write(5, "l/m/two", "");
+        forest.tree.remove_box(5).unwrap();
+        assert_eq!(forest.root.join("l").exists(), layout == Layout::Fs);
+        assert!(!forest.root.join("l/m").exists());
+        forest.tree.remove_box(4).unwrap();
+        assert!(!forest.root.join("l").exists());
         forest.tree.remove_box(1).unwrap();
         forest.tree.renumber(|source| ["INBOX", "b/c", "d"].iter().position(|name| *name == source.name));
         let marker = forest.tree.seal().unwrap();
