@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use mailready_config::Deliverer;
+use mailready_config::{Deliverer, Reader};
 use mailready_worker::RunId;
 use mailready_worker::job::Purpose;
 use mailready_worker::wire::{Order, Report};
@@ -125,7 +125,9 @@ impl Attempt<'_> {
         // From the mark on the post-login script believes us and not the marker: no session may be told anything until this is over.
         self.flow.sessions.close(&self.record.key());
         self.obey(worker, Order::BackMark)?;
-        std::thread::sleep(LOGIN_ON_ITS_WAY);
+        if self.settings.config.site.readers.contains(&Reader::Dovecot) {
+            std::thread::sleep(LOGIN_ON_ITS_WAY);
+        }
         let mut unmapped = false;
         for round in 0..ROUNDS {
             self.report(Stage::Gate);
