@@ -130,8 +130,7 @@ fn confirm(staging: &mut Staging<'_>, channel: &mut Channel) -> Result<Option<Al
     let folders = folders.filter_map(|(position, mailbox)| Some((position, mailbox.path()?)));
     let index = (0..staging.boxes.len()).map(|position| staging.index_folder(position));
     let Some(locks) = AllLocks::try_take(staging.task, folders, index)? else { return Ok(None) };
-    let found = staging.walk(false)?;
-    if !staging.has_all(&found) {
+    if !staging.still_has_all()? {
         return Ok(None);
     }
     let mut rehash = REHASH_UNDER_LOCK;

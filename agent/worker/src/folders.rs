@@ -107,8 +107,14 @@ impl Walk<'_> {
                             directories[number].2 = true;
                             above = directories[number].1;
                         }
-                        found.foreign += u64::from(stat.st_uid != self.uid);
-                        found.links += u64::from(stat.st_nlink > 1);
+                        if stat.st_uid != self.uid {
+                            note(&format!("{:?} below the mbox root is not the user's own", folder.path));
+                            found.foreign += 1;
+                        }
+                        if stat.st_nlink > 1 {
+                            note(&format!("{:?} below the mbox root has another name, too", folder.path));
+                            found.links += 1;
+                        }
                         found.folders.push(folder);
                     }
                     Thing::Directory(name) => {

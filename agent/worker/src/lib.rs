@@ -149,6 +149,7 @@ pub(crate) fn note(text: &str) {
     let line = text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'") + "\n";
     // In one piece, since other workers write there, too. Nobody to tell when it fails.
     let _ = std::io::stderr().write_all(line.as_bytes());
+    let _ = std::io::stdout().write_all(line.as_bytes());
 }
 
 /// Says which step is about to be taken, in the words of ARCHITECTURE.md.

@@ -31,14 +31,44 @@ pub(crate) struct Place {
     pub(crate) maildir: CString,
     /// Root of the mbox folders, where there is one.
     pub(crate) mail: Option<OwnedFd>,
-    /// Root of Dovecot's indexes of them; the mbox root unless it is configured elsewhere.
-    index: Option<OwnedFd>,
-    /// Where Dovecot keeps its list of subscriptions; the mbox root unless it is configured elsewhere.
-    control: Option<OwnedFd>,
+    /// Root of Dovecot's indexes of them.
+    index: Elsewhere,
+    /// Where Dovecot keeps its list of subscriptions.
+    control: Elsewhere,
     /// Folders that can be locked at once. This and the next are asked before the sandbox, which does not let them be asked.
     pub(crate) most_folders: usize,
     /// For dotlocks.
     pub(crate) host: String,
+}
+
+/// A root that is the mbox root unless it is configured elsewhere.
+enum Elsewhere {
+    No,
+    /// `None`: there is nothing yet.
+    At(Option<OwnedFd>),
+}
+
+impl Elsewhere {
+    fn open(path: &Path) -> Result<Self, Stop> {
+        match path.as_os_str().is_empty() {
+            true => Ok(Self::No),
+            false => root(path).map(Self::At),
+        }
+    }
+
+    fn own(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::No | Self::At(None) => None,
+            Self::At(Some(folder)) => Some(folder.as_fd()),
+        }
+    }
+
+    fn or<'a>(&'a self, mail: &'a Option<OwnedFd>) -> Option<BorrowedFd<'a>> {
+        match self {
+            Self::No => mail.as_ref().map(AsFd::as_fd),
+            Self::At(_) => self.own(),
+        }
+    }
 }
 
 /// Parent folder and last name of an absolute path.
@@ -79,7 +109,8 @@ impl Place {
         let work = work_folder(job)?;
         let maildir = CString::new(maildir.as_bytes()).map_err(|_| Stop::errno(Step::Open, Errno::EINVAL))?;
         let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
-        let (mail, index, control) = (root(&job.folders)?, root(&job.index)?, root(&job.control)?);
+        let mail = root(&job.folders)?;
+        let (index, control) = (Elsewhere::open(&job.index)?, Elsewhere::open(&job.control)?);
         let place = Self {
             home,
             work,
@@ -112,22 +143,22 @@ impl Place {
     }
 
     pub(crate) fn index(&self) -> Option<BorrowedFd<'_>> {
-        self.index.as_ref().or(self.mail.as_ref()).map(AsFd::as_fd)
+        self.index.or(&self.mail)
     }
 
     pub(crate) fn control(&self) -> Option<BorrowedFd<'_>> {
-        self.control.as_ref().or(self.mail.as_ref()).map(AsFd::as_fd)
+        self.control.or(&self.mail)
     }
 
     /// Where Dovecot keeps the control files that lie in `.imap` unless they have a place of their own.
     pub(crate) fn own_control(&self) -> Option<BorrowedFd<'_>> {
-        self.control.as_ref().map(AsFd::as_fd)
+        self.control.own()
     }
 
     /// Every folder that has to be reachable in the sandbox.
     pub(crate) fn all(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let roots = [&self.mail, &self.index, &self.control].into_iter().flatten();
-        [self.home.as_fd(), self.parent.as_fd(), self.work()].into_iter().chain(roots.map(AsFd::as_fd))
+        let roots = [self.mail(), self.index.own(), self.control.own()].into_iter().flatten();
+        [self.home.as_fd(), self.parent.as_fd(), self.work()].into_iter().chain(roots)
     }
 
     /// The mbox root is the home: mail among everything else.
@@ -158,8 +189,8 @@ impl Place {
             not_mail.push(maildir);
         }
         // Elsewhere, but perhaps below the mbox root all the same.
-        for folder in [&self.index, &self.control].into_iter().flatten() {
-            not_mail.push(identity(folder.as_fd())?);
+        for folder in [self.index.own(), self.control.own()].into_iter().flatten() {
+            not_mail.push(identity(folder)?);
         }
         Ok(not_mail)
     }

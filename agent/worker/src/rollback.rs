@@ -214,6 +214,10 @@ fn kept_told(task: Task<'_>) -> Result<Option<Told>, Stop> {
 /// Removes what a rollback that did not come to its commit has made; the mark first, since logins wait as long as it stands.
 fn undo(task: Task<'_>) -> nix::Result<()> {
     let work = task.place.work();
+    if file::glance(work, withdrawn_name(task))?.is_some_and(|stat| file::kind(&stat) == SFlag::S_IFDIR) {
+        note("the Maildir is withdrawn, so nothing is undone any more");
+        return Ok(());
+    }
     unlink(work, ROLLING_BACK)?;
     remove_back_folder(task)?;
     let name = withdrawn_name(task);

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use mailready_mailbox::layout::INBOX;
 use mailready_mailbox::{Known, Source, Stage, SyncHow, Tree, Uidl, verify};
@@ -22,6 +23,9 @@ use crate::{Stop, Task, note, step};
 
 /// Rounds that a refresh takes before it hands over what it has; the confirmation finds out if that was not enough.
 const ROUNDS: usize = 4;
+
+/// A walk that took longer is not taken again under the locks.
+const WALK_UNDER_LOCK: Duration = Duration::from_millis(500);
 
 /// A Maildir has letters for this many keywords.
 const LETTERS: usize = 26;
@@ -57,6 +61,8 @@ pub(crate) struct Staging<'a> {
     skipped: u64,
     /// How often an index was found changed.
     index_changes: u64,
+    /// How long the last walk took.
+    walked: Duration,
 }
 
 impl<'a> Staging<'a> {
@@ -82,6 +88,7 @@ impl<'a> Staging<'a> {
             bare: Vec::new(),
             skipped: 0,
             index_changes: 0,
+            walked: Duration::ZERO,
         };
         staging.follow_folders(true)?;
         let mut passing = Passing::new(channel, staging.size()?);
@@ -131,7 +138,7 @@ impl<'a> Staging<'a> {
     }
 
     /// What the folders are now.
-    pub(crate) fn walk(&self, tell: bool) -> Result<Found, Stop> {
+    fn walk(&self, tell: bool) -> Result<Found, Stop> {
         let place = self.task.place;
         let Some(root) = place.mail() else { return Ok(Found::default()) };
         let subscribed = subscribed::names(self.task)?;
@@ -149,15 +156,23 @@ impl<'a> Staging<'a> {
         walk.run().map_err(Stop::failed(Step::Refresh))
     }
 
+    /// Whether the folders are still those that are staged, asked under the locks. A home full of other things takes too long to go through while deliverers wait: a folder that was made there since the last look
+    /// is then found later, as one that came after the conversion.
+    pub(crate) fn still_has_all(&self) -> Result<bool, Stop> {
+        Ok(self.walked > WALK_UNDER_LOCK || self.has_all(&self.walk(false)?))
+    }
+
     /// Whether the folders are those that are staged.
-    pub(crate) fn has_all(&self, found: &Found) -> bool {
+    fn has_all(&self, found: &Found) -> bool {
         let staged = self.boxes.iter().filter_map(|each| each.folder.as_ref());
         staged.eq(&found.folders) && self.bare == found.bare
     }
 
     /// Makes the list of mailboxes what the folders are now: those that are gone leave the stage, new ones wait to be written. Tells whether there was a change.
     fn follow_folders(&mut self, first: bool) -> Result<bool, Stop> {
+        let begun = Instant::now();
         let found = self.walk(first)?;
+        self.walked = begun.elapsed();
         let limit = self.task.place.most_folders;
         for (in_the_way, block, detail) in [
             (found.too_large, Block::TooManyFolders, 0),
@@ -166,6 +181,12 @@ impl<'a> Staging<'a> {
             (found.foreign > 0, Block::FolderForeign, found.foreign),
         ] {
             if in_the_way {
+                if block == Block::TooManyFolders {
+                    note(&format!(
+                        "{} folders and more below the mbox root; {limit} can be locked at once",
+                        found.folders.len()
+                    ));
+                }
                 return Err(Stop::blocked(block, detail));
             }
         }

@@ -15,7 +15,7 @@ use nix::unistd::{fsync, ftruncate};
 use super::back_name;
 use crate::aside::{Aside, Entry, Kind};
 use crate::channel::Channel;
-use crate::file::{self, FILE, FOLDER};
+use crate::file::{self, FILE, FOLDER, Identity};
 use crate::folders;
 use crate::look::IndexLook;
 use crate::passing::Passing;
@@ -58,11 +58,13 @@ pub(super) struct Boxes<'a> {
     pub(super) original: Option<OwnedFd>,
     pub(super) told: Option<Told>,
     pub(super) boxes: Vec<BackBox>,
+    /// The file at the spool's place, and up to where it was added.
+    pub(super) rest: Option<(Identity, u64)>,
 }
 
 impl<'a> Boxes<'a> {
     pub(super) fn new(task: Task<'a>, inbox: OwnedFd) -> Self {
-        Self { task, inbox, original: None, told: None, boxes: Vec::new() }
+        Self { task, inbox, original: None, told: None, boxes: Vec::new(), rest: None }
     }
 
     /// `WORK/back-RUNID`, made if it is not there.

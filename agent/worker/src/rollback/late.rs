@@ -15,7 +15,7 @@ use super::boxes::Boxes;
 use crate::Stop;
 use crate::aside::{Aside, ORIGINAL};
 use crate::extraction::Extraction;
-use crate::file::{self, FOLDER};
+use crate::file::{self, FOLDER, Identity};
 use crate::wire::Step;
 
 /// A folder for message files on their way into an mbox.
@@ -32,10 +32,19 @@ pub(super) fn take_files(boxes: &mut Boxes<'_>, number: usize, maildir: &OwnedFd
     added.map_err(Stop::engine_at(Step::BackLate, number))
 }
 
-/// Adds what is new in the file at the spool's place.
+/// Adds what is new in the file at the spool's place, any number of times.
 pub(super) fn take_rest(boxes: &mut Boxes<'_>, maildir: &OwnedFd, place: &OwnedFd) -> Result<u64, Stop> {
+    let stat = fstat(place).map_err(Stop::failed(Step::BackLate))?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let identity = Identity::from(&stat);
+    let from = boxes.rest.filter(|(of, _)| *of == identity).map(|(_, to)| to);
+    if from.is_some_and(|from| from >= size) {
+        return Ok(0);
+    }
     let entry = ArchiveEntry { position: 0, number: ORIGINAL };
-    take_new(boxes, 0, maildir, place.as_fd(), None, entry)
+    let added = take_new(boxes, 0, maildir, place.as_fd(), from, entry)?;
+    boxes.rest = Some((identity, size));
+    Ok(added)
 }
 
 /// Adds what a slow deliverer has put into a folder's files that were set aside.

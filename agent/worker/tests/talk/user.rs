@@ -159,6 +159,7 @@ impl Agent {
         let child = Command::new(env!("CARGO_BIN_EXE_mailready-worker"))
             .arg("--job")
             .env_clear()
+            .stdout(Stdio::null())
             .stdin(Stdio::from(theirs))
             .spawn()
             .unwrap();
