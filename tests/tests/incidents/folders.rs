@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use mailready_tests::lab::{CONFIG, Daemon, Differences, Dump, Imap, Machine, Result, Site, User, mail};
+use mailready_tests::lab::{
+    CONFIG, Daemon, Differences, Dump, Imap, Machine, Result, Site, User, eventually, mail,
+};
 
 /// A user of a site, before and after her conversion.
 struct Crossing {
@@ -154,4 +156,47 @@ fn more_keywords_than_letters_are_kept() -> Result<()> {
     imap.logout()?;
     assert_eq!(keywords(&Dump::take(machine, ann)?)?, keywords(before)?);
     Ok(())
+}
+
+/// What has happened to folders since counts, whoever looks for late mail at their old places, and on the way back.
+#[test]
+fn folders_that_were_deleted_and_renamed_do_not_come_back() -> Result<()> {
+    let made = crossing(|machine, ann| {
+        make_folders(machine, ann, &[("Sent", 3), ("lists/Debian user", 2), ("lists/rust", 4), ("Trash", 1)])
+    })?;
+    let Some(Crossing { machine, ann, _running, .. }) = &made else { return Ok(()) };
+    let mut imap = Imap::login(machine, &ann.name, &ann.password)?;
+    imap.ok("DELETE Trash")?;
+    imap.ok("RENAME \"lists/Debian user\" \"old lists/Debian user\"")?;
+    imap.ok("CREATE lists/new")?;
+    imap.logout()?;
+    // Some program still writes to an old place. Once that mail has been carried over, all the places have been looked at.
+    let late = "cat >> ~ann/mail/Sent";
+    machine.output("runuser", ["-u", "ann", "--", "sh", "-c", late], &mail::unread(5, 1))?;
+    eventually(
+        "late mail is in its folder",
+        || _running.1.log.tail(),
+        || (messages_in(machine, ann, "Sent").ok()? == 4).then_some(()),
+    )?;
+    let names = |dump: &Dump| -> Vec<String> {
+        dump.folders.iter().map(|folder| String::from_utf8_lossy(&folder.name).into_owned()).collect()
+    };
+    let expected = ["INBOX", "Sent", "lists/new", "lists/rust", "old lists/Debian user"];
+    let before = Dump::take(machine, ann)?;
+    assert_eq!(names(&before), expected);
+
+    machine.run("mailready", ["rollback", "--yes", &ann.name])?;
+    let after = Dump::take(machine, ann)?;
+    assert_eq!(names(&after), expected);
+    let found = Differences::between(&before, &after);
+    assert!(found.is_empty(), "{found}");
+    Ok(())
+}
+
+fn messages_in(machine: &Machine, ann: &User, folder: &str) -> Result<u64> {
+    let mut imap = Imap::login(machine, &ann.name, &ann.password)?;
+    let status = imap.ok(&format!("STATUS \"{folder}\" (MESSAGES)"))?;
+    imap.logout()?;
+    let line = status.untagged.iter().find(|line| line[0].text() == "STATUS");
+    Ok(line.and_then(|line| line.last()).unwrap().items()[1].text().parse().unwrap())
 }
