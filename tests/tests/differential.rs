@@ -1,5 +1,7 @@
 //! No client can tell: mailboxes with a past, before and after a conversion, compared fact by fact.
 
+#[path = "differential/back.rs"]
+mod back;
 #[path = "differential/broken.rs"]
 mod broken;
 #[path = "differential/corpora.rs"]

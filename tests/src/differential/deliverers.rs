@@ -118,8 +118,11 @@ impl Deliverer {
     }
 }
 
-/// Appends as its owner does; a file that is new gets owner and mode as deliverers give them.
-pub(super) fn append(machine: &Machine, user: &User, path: &str, bytes: &[u8]) -> Result<()> {
+/// Appends as its owner does; a file that is new gets its owner.
+///
+/// # Errors
+/// As the system calls.
+pub fn append(machine: &Machine, user: &User, path: &str, bytes: &[u8]) -> Result<()> {
     machine
         .inside(|| {
             let mut mbox = OpenOptions::new().create(true).append(true).open(path)?;

@@ -112,19 +112,33 @@ impl Stand {
     /// # Errors
     /// If it is not done; the error has the agent's log.
     pub fn convert(&self, user: &User) -> Result<()> {
-        let output = self.machine.output("/usr/bin/mailready", ["convert", &user.name, "--wait"], b"")?;
-        if output.status.success() && self.is_converted(user)? {
-            return Ok(());
+        self.operate(&["convert", &user.name, "--wait"])?;
+        if self.is_converted(user)? { Ok(()) } else { Err(LabError::Setup(self.agent_log())) }
+    }
+
+    /// Has the operator give a user the mboxes back.
+    ///
+    /// # Errors
+    /// If it is not done; the error has the agent's log.
+    pub fn roll_back(&self, user: &User) -> Result<()> {
+        self.operate(&["rollback", &user.name, "--yes"])?;
+        if self.is_converted(user)? { Err(LabError::Setup(self.agent_log())) } else { Ok(()) }
+    }
+
+    /// Runs `mailready` as the operator does; gives back what it said.
+    ///
+    /// # Errors
+    /// If it does not succeed; the error has the agent's log.
+    pub fn operate(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.machine.output("/usr/bin/mailready", arguments, b"")?;
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            return Ok(said);
         }
         Err(LabError::Command {
-            command: format!("mailready convert {}", user.name),
-            said: format!(
-                "{}: {}{}\nagent:\n{}",
-                output.status,
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr),
-                self.agent_log(),
-            ),
+            command: format!("mailready {}", arguments.join(" ")),
+            said: format!("{}: {said}\nagent:\n{}", output.status, self.agent_log()),
         })
     }
 

@@ -220,11 +220,7 @@ impl Folder {
     pub fn look(imap: &mut Imap, name: &[u8], look: Look) -> Result<Self> {
         let quoted = quoted(name);
         let guid = if look == Look::WithGuids { " X-GUID" } else { "" };
-        let status = imap.ok(&format!(
-            "STATUS {quoted} (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ SIZE{guid})"
-        ))?;
         let mut folder = Self { name: name.to_vec(), ..Self::default() };
-        folder.status = untagged(&status, "STATUS").filter_map(<[Item]>::last).map(Item::text).collect();
         let examined = imap.ok(&format!("EXAMINE {quoted}"))?;
         folder.take_figures(&examined);
         if folder.exists > 0 {
@@ -246,6 +242,11 @@ impl Folder {
         }
         // Closes without expunging; EXAMINE could not anyway.
         imap.ok("CLOSE")?;
+        // Afterwards, because Dovecot answers STATUS from its notes and takes in what has happened to an mbox at EXAMINE.
+        let status = imap.ok(&format!(
+            "STATUS {quoted} (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ SIZE{guid})"
+        ))?;
+        folder.status = untagged(&status, "STATUS").filter_map(<[Item]>::last).map(Item::text).collect();
         Ok(folder)
     }
 
