@@ -193,6 +193,53 @@ fn folders_that_were_deleted_and_renamed_do_not_come_back() -> Result<()> {
     Ok(())
 }
 
+/// A client that has seen the first of that name must not take the second for it.
+#[test]
+fn a_folder_that_is_made_again_is_another_one_on_both_sides() -> Result<()> {
+    let Some(made) = crossing(|machine, ann| make_folders(machine, ann, &[("Drafts", 3)]))? else {
+        return Ok(());
+    };
+    let Crossing { machine, ann, before, .. } = &made;
+    let validity = |dump: &Dump| {
+        let drafts = dump.folders.iter().find(|folder| folder.name == b"Drafts");
+        drafts.map(|folder| (folder.uidvalidity, folder.messages.len())).unwrap()
+    };
+    let mut imap = Imap::login(machine, &ann.name, &ann.password)?;
+    imap.ok("DELETE Drafts")?;
+    imap.ok("CREATE Drafts")?;
+    imap.append(b"Drafts", r" (\Draft \Seen)", b"Subject: another\r\n\r\nx\r\n")?;
+    imap.logout()?;
+    let since = Dump::take(machine, ann)?;
+    assert_eq!((validity(before).1, validity(&since).1), (3, 1));
+    assert!(validity(&since).0 > validity(before).0, "{:?} after {:?}", validity(&since), validity(before));
+    machine.run("mailready", ["rollback", "--yes", &ann.name])?;
+    let found = Differences::between(&since, &Dump::take(machine, ann)?);
+    assert!(found.is_empty(), "{found}");
+    Ok(())
+}
+
+/// An mbox is a file, and nothing can be below it.
+#[test]
+fn a_folder_with_mail_and_folders_stops_the_way_back_with_its_name() -> Result<()> {
+    let Some(made) = crossing(|machine, ann| make_folders(machine, ann, &[("Sent", 2)]))? else {
+        return Ok(());
+    };
+    let Crossing { machine, ann, .. } = &made;
+    let mut imap = Imap::login(machine, &ann.name, &ann.password)?;
+    imap.ok("CREATE Sent/2009")?;
+    imap.append(b"Sent/2009", r" (\Seen)", b"Subject: below\r\n\r\nx\r\n")?;
+    imap.logout()?;
+    let before = Dump::take(machine, ann)?;
+    let output = machine.output("mailready", ["rollback", "--yes", &ann.name], b"")?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(65), "{said}");
+    assert!(said.contains("Sent"), "{said}");
+    assert!(machine.exists(&format!("{}/Maildir/mailready-marker", ann.home()))?, "{said}");
+    let found = Differences::between(&before, &Dump::take(machine, ann)?);
+    assert!(found.is_empty(), "{found}");
+    Ok(())
+}
+
 fn messages_in(machine: &Machine, ann: &User, folder: &str) -> Result<u64> {
     let mut imap = Imap::login(machine, &ann.name, &ann.password)?;
     let status = imap.ok(&format!("STATUS \"{folder}\" (MESSAGES)"))?;
