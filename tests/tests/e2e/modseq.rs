@@ -139,6 +139,24 @@ fn a_resynchronising_client_loses_nothing() -> Result<()> {
     dovecot_is_content(&ready, 1)
 }
 
+/// What clients never see and Dovecot's own tools go by: the mailbox's GUID.
+#[test]
+fn the_guid_of_the_mailbox_is_the_same() -> Result<()> {
+    let Some(ready) = a_busy_user()? else { return Ok(()) };
+    let Ready { machine, ann, .. } = &ready;
+    let guid = |location: &str| {
+        let location = format!("mail_location={location}");
+        let args = ["-o", &location, "-f", "flow", "mailbox", "status", "-u", &ann.name, "guid", "INBOX"];
+        machine.run("doveadm", args)
+    };
+    let before = guid("mbox:~/mail:INBOX=/var/mail/%u")?;
+    assert!(before.contains("guid="), "{before}");
+    Imap::login(machine, &ann.name, &ann.password)?.logout()?;
+    is_converted(&ready)?;
+    assert_eq!(guid("maildir:~/Maildir")?, before);
+    Ok(())
+}
+
 /// Where Dovecot has no index it would begin anew with the mbox, too; there is nothing to carry over.
 #[test]
 fn without_an_index_it_begins_anew() -> Result<()> {
