@@ -145,6 +145,8 @@ impl Dump {
     }
 
     fn of_session(imap: &mut Imap, look: Look) -> Result<Self> {
+        // Else the first folder that is examined tells no HIGHESTMODSEQ, on some servers' indexes and not on others'.
+        imap.ok("ENABLE CONDSTORE")?;
         let capability = imap.ok("CAPABILITY")?;
         let capabilities =
             untagged(&capability, "CAPABILITY").flatten().map(Item::text).collect::<BTreeSet<_>>();
