@@ -67,7 +67,13 @@ pub(super) fn play(options: &Options, stage: &Stage, paper: &Paper) -> Result<bo
     }
 
     let differences = Differences::between(&before, &after);
-    let good = differences.is_empty() && converted;
+    let mut good = differences.is_empty() && converted;
+    if converted {
+        paper.title("Proof: Dovecot reads the originals once more");
+        paper.line(machine.run("mailready", ["verify", &user.name])?.trim_end());
+        paper.title("And back");
+        good &= back_again(&machine, &user, paper)?;
+    }
     if !converted {
         paper.title("What the agent said");
         paper.line(agent.log.tail().trim_end());
@@ -103,7 +109,24 @@ fn own_mail(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// The user's folders: nested, with a name that is not ASCII, one of them empty.
+const FOLDERS: [(&str, u32); 4] =
+    [("Sent", 30), ("lists/debian-user", 50), ("Entw&APw-rfe", 2), ("Trash", 0)];
+
 fn settle_user(machine: &Arc<Machine>, options: &Options, own: Option<File>) -> Result<User> {
+    let user = settle_inbox(machine, options, own)?;
+    let root = format!("{}/mail", user.home());
+    let owner = format!("{}:{}", user.uid, user.gid);
+    machine.run("mkdir", ["-p", &format!("{root}/lists")])?;
+    for (name, messages) in FOLDERS {
+        let mbox = mail::mbox(u64::from(messages), messages);
+        machine.write(&format!("{root}/{name}"), &mbox, (user.uid, user.gid), 0o600)?;
+    }
+    machine.run("chown", ["-R", &owner, &root])?;
+    Ok(user)
+}
+
+fn settle_inbox(machine: &Arc<Machine>, options: &Options, own: Option<File>) -> Result<User> {
     let Some(mut own) = own else {
         return machine.add_user("demo", "correct-horse", &mail::mbox(1, options.messages));
     };
@@ -131,6 +154,10 @@ fn site(machine: &Machine, site: Site) -> Result<String> {
 fn look(machine: &Machine, user: &User) -> Result<Dump> {
     let mut session = Imap::login(machine, &user.name, &user.password)?;
     session.ok("SELECT INBOX")?;
+    for (name, _) in FOLDERS {
+        session.ok(&format!("SELECT \"{name}\""))?;
+        session.ok(&format!("SUBSCRIBE \"{name}\""))?;
+    }
     session.logout()?;
     Dump::take(machine, user)
 }
@@ -144,8 +171,32 @@ fn describe(dump: &Dump, paper: &Paper) -> Result<()> {
         &format!("{} with {}, {seen} of them seen", inbox.messages.len(), size(bytes)),
     );
     paper.fact("IMAP, numbers", &format!("UIDVALIDITY {}, UIDNEXT {}", inbox.uidvalidity, inbox.uidnext));
+    let folders: Vec<_> = dump.folders.iter().filter(|folder| folder.name != inbox.name).collect();
+    let names: Vec<_> = folders.iter().map(|folder| String::from_utf8_lossy(&folder.name)).collect();
+    let messages: usize = folders.iter().map(|folder| folder.messages.len()).sum();
+    paper.fact("IMAP, folders", &format!("{}, {messages} messages in them", names.join(", ")));
     paper.fact("POP3, messages", &format!("{}", dump.pop3.messages.len()));
     Ok(())
+}
+
+/// Rolls back; true if the mboxes show exactly what the Maildir has shown, with all that has happened on it.
+fn back_again(machine: &Machine, user: &User, paper: &Paper) -> Result<bool> {
+    let on_maildir = Dump::take(machine, user)?;
+    let begun = Instant::now();
+    machine.run("mailready", ["rollback", "--yes", &user.name])?;
+    paper.fact("mailready rollback", &format!("took {} ms", begun.elapsed().as_millis()));
+    let on_mbox = Dump::take(machine, user)?;
+    let differences = Differences::between(&on_maildir, &on_mbox);
+    let inbox = on_mbox.inbox()?.messages.len();
+    if differences.is_empty() {
+        paper.fact(
+            "shown now",
+            &format!("{inbox} messages in the inbox, the late letter among them: no difference"),
+        );
+    } else {
+        paper.fact("DIFFERENT", &differences.to_string());
+    }
+    Ok(differences.is_empty())
 }
 
 /// Tells what stands where; true if there is a Maildir of ours.
@@ -169,7 +220,10 @@ fn on_disk(machine: &Machine, user: &User, paper: &Paper) -> Result<bool> {
         );
         return Ok(false);
     }
-    paper.fact(&maildir, &format!("{files} messages, the marker, the receipt"));
+    paper.fact(
+        &maildir,
+        &format!("{files} messages of the inbox, the marker, the receipt; the folders beside them"),
+    );
     let first =
         String::from_utf8_lossy(old.split(|&byte| byte == b'\n').next().unwrap_or_default()).into_owned();
     paper.fact(&spool, &format!("a tombstone of {}:", size(old.len() as u64)));
