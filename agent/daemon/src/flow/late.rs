@@ -12,7 +12,7 @@ use mailready_config::Probe;
 use mailready_worker::{RunId, tombstone};
 
 use super::dovecot::Dovecot;
-use super::{Bind, Flow, drain};
+use super::{Bind, Flow, drain, settle_back};
 use crate::account::MailboxKey;
 use crate::records::{Phase, Record};
 use crate::settings::Settings;
@@ -138,6 +138,21 @@ impl Flow {
             let grown = || original.symlink_metadata().is_ok_and(|file| file.len() > length);
             if runs.contains(&record.run) || grown() {
                 self.mark(&record.key());
+            }
+        }
+    }
+
+    /// Clears what rollbacks left in the archive folders that were done but for that.
+    pub(super) fn clear_undone(&self, records: &[Arc<Record>]) {
+        let mut archives: HashMap<&Path, HashSet<String>> = HashMap::new();
+        for record in records.iter().filter(|record| record.phase == Phase::Undone) {
+            let runs =
+                archives.entry(&record.archive).or_insert_with(|| runs_with_leftovers(&record.archive));
+            if runs.contains(&record.run)
+                && let Some(_turn) = self.turn(&record.key())
+                && let Err(why) = settle_back::clear(record)
+            {
+                tracing::warn!(user = ?record.user, run = record.run, "{why}");
             }
         }
     }

@@ -274,6 +274,7 @@ impl Flow {
             self.watch_places(record);
         }
         self.mark_leftovers(&records);
+        self.clear_undone(&records);
         let unsettled: Vec<String> = self.memory().unsettled.keys().cloned().collect();
         for run in unsettled {
             self.settle_run(&run);

@@ -110,6 +110,8 @@ impl Attempt<'_> {
 
     fn attempt(&mut self, spool: &Spool, slot: &mut Option<Worker>) -> Result<u64, End> {
         self.drain()?;
+        // From here on a death leaves something behind that the next start has to find.
+        self.put_record(Phase::RollingBack)?;
         let ownership = self.ownership(spool)?;
         let back = spool.make_back(&self.run, ownership)?;
         let job = self.flow.job(self.settings, &self.record, Purpose::Rollback);
@@ -121,7 +123,6 @@ impl Attempt<'_> {
         }
         self.report(Stage::Staging);
         self.stage(worker)?;
-        self.put_record(Phase::RollingBack)?;
         // From the mark on the post-login script believes us and not the marker: no session may be told anything until this is over.
         self.flow.sessions.close(&self.record.key());
         self.obey(worker, Order::BackMark)?;
@@ -312,7 +313,9 @@ pub(super) fn finish(
     messages: u64,
 ) -> Result<u64, String> {
     let note = |step: &'static str| tracing::debug!(step, who = "agent", run = run.as_str());
-    let in_folders = place::folders(worker)?;
+    // The spool goes last: where it is in its place, the folders are too, and people may be using them.
+    let is_back = spool.is_back(run).map_err(|error| error.to_string())?;
+    let in_folders = if is_back { 0 } else { place::folders(worker)? };
     let (in_spool, taken) = place::spool(flow, settings, spool, run, worker, &note)?;
     let messages = messages + in_folders + in_spool;
     worker.order(Order::BackDone, None).map_err(|error| error.to_string())?;

@@ -69,15 +69,15 @@ fn roll_forward(
     run: &RunId,
 ) -> Result<u64, String> {
     let text = |error: WorkerError| error.to_string();
-    tracing::debug!(step = "back_gate", who = "agent", run = run.as_str());
-    // Some may have gone by the disk alone while nobody answered them.
-    for told in [Bind::Ready, Bind::Stay] {
-        gate::end_sessions(flow, settings, account, told).map_err(|outcome| format!("{outcome:?}"))?;
-    }
     let back = if spool.is_back(run).map_err(|error| error.to_string())? {
-        // The spool is in its place already; what the worker writes for it is of no use.
+        // The spool is in its place already, and so nobody is in the way; what the worker writes for it is of no use.
         spool.make_scratch()
     } else {
+        tracing::debug!(step = "back_gate", who = "agent", run = run.as_str());
+        // Some may have gone by the disk alone while nobody answered them.
+        for told in [Bind::Ready, Bind::Stay] {
+            gate::end_sessions(flow, settings, account, told).map_err(|outcome| format!("{outcome:?}"))?;
+        }
         let ownership = match spool.at_path().map_err(|error| error.to_string())? {
             AtPath::File(_, stat) => Ownership::of(&stat),
             AtPath::Foreign(what) => return Err(format!("{what} stands where the spool was")),
@@ -108,6 +108,14 @@ fn start(
 ) -> Result<Worker, WorkerError> {
     let job = flow.job(settings, record, Purpose::Rollback);
     Worker::start(&settings.worker, &job, Some(back.as_fd()))
+}
+
+/// Removes the tombstone of a rollback whose agent died after it had written the rollback down as done.
+pub(super) fn clear(record: &Record) -> Result<(), String> {
+    let run = RunId::parse(&record.run).ok_or("the archive record has no run id")?;
+    let account = super::account_of(record);
+    let spool = Spool::open(&account.inbox, &account.archive, account.uid).map_err(|e| e.to_string())?;
+    spool.forget_tombstone(&run, None).map_err(|error| error.to_string())
 }
 
 /// Whether the Maildir is in its place, and whether it is withdrawn.
