@@ -1,6 +1,7 @@
 //! The commit: one rename puts the Maildir in place, then each folder's mbox is exchanged for its tombstone.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use mailready_mailbox::Tree;
 use nix::errno::Errno;
@@ -21,24 +22,41 @@ pub(crate) struct Committed {
     locks: AllLocks,
 }
 
-/// Makes the tombstones of all folders, so that under the locks there is nothing to write. They follow the present positions.
+/// Threads that make tombstones. They wait for the disk, which takes many at once better than one after the other.
+const THREADS: usize = 8;
+
+/// Makes the tombstones of all folders that have none yet, so that under the locks there is nothing to write. They follow the present positions.
 pub(crate) fn make_tombstones(staging: &Staging<'_>) -> Result<(), Stop> {
     let Task { place, run, .. } = staging.task;
     let Some(root) = place.mail() else { return Ok(()) };
-    if staging.boxes.len() < 2 {
+    let folders: Vec<(usize, &Path)> = staging
+        .boxes
+        .iter()
+        .enumerate()
+        .filter_map(|(position, each)| Some((position, each.path()?)))
+        .collect();
+    if folders.is_empty() {
         return Ok(());
     }
     step(Step::FolderTombstone, run);
-    let made = || {
-        let aside = Aside::create(place.work(), run)?;
-        for (position, mailbox) in staging.boxes.iter().enumerate() {
-            let Some(path) = mailbox.path() else { continue };
+    let make = |aside: &Aside, some: &[(usize, &Path)]| {
+        some.iter().try_for_each(|(position, path)| {
             let stat = match file::place_of(root, path)? {
                 Some((folder, name)) => file::glance(folder.as_fd(), os(&name))?,
                 None => None,
             };
-            aside.make_tombstone(Entry::original(position), stat.as_ref())?;
-        }
+            aside.make_tombstone(Entry::original(*position), stat.as_ref())
+        })
+    };
+    let made = || {
+        let aside = Aside::create(place.work(), run)?;
+        std::thread::scope(|scope| {
+            let parts = folders.chunks(folders.len().div_ceil(THREADS));
+            let threads: Vec<_> = parts.map(|part| scope.spawn(|| make(&aside, part))).collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
         aside.sync()
     };
     made().map_err(Stop::failed(Step::FolderTombstone))

@@ -1,6 +1,6 @@
 //! One conversion, order by order: stage, refresh, confirm, commit.
 //!
-//! Until the one `renameat2` in [`commit`](crate::commit) the mboxes are the mail and all that this has made is its own, which every
+//! Until the one `renameat2` in [`commit`] the mboxes are the mail and all that this has made is its own, which every
 //! way out removes. After it the Maildir is the mail and nothing here undoes anything any more.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +19,7 @@ use crate::place::Place;
 use crate::staging::Staging;
 use crate::told::Told;
 use crate::wire::{Block, Order, Report, Step};
-use crate::{Stop, Task, late, note, step};
+use crate::{Stop, Task, empties, late, note, step};
 
 /// A prefix up to this many bytes is hashed again under the locks to tell an append from a rewrite; a longer one is refreshed without locks.
 const REHASH_UNDER_LOCK: u64 = 64 << 20;
@@ -78,6 +78,7 @@ fn until_commit(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Result
     };
     let told = told.map_or(Ok(Told::default()), |told| read_told(task, told))?;
     let mut staging = Staging::make(task, channel, spool, told)?;
+    commit::make_tombstones(&staging)?;
     channel.say(staging.report())?;
     let mut locks = None;
     let mut differences = 0;
@@ -90,6 +91,7 @@ fn until_commit(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Result
                     staging.told = read_told(task, told)?;
                 }
                 staging.refresh(channel)?;
+                empties::make(&staging)?;
                 commit::make_tombstones(&staging)?;
                 channel.say(staging.report())?;
             }

@@ -38,6 +38,8 @@ pub(crate) struct Folder {
 pub(crate) struct Found {
     /// Sorted by name, by bytes.
     pub(crate) folders: Vec<Folder>,
+    /// Empty files in a home, which Dovecot shows as mailboxes and nobody knows to be any.
+    pub(crate) empties: Vec<Folder>,
     /// Directories without any folder below them, which clients see as names that hold nothing.
     pub(crate) bare: Vec<String>,
     /// Files that are no mail, or that no client can reach: left alone.
@@ -117,6 +119,7 @@ impl Walk<'_> {
                         }
                         found.folders.push(folder);
                     }
+                    Thing::Empty(folder) => found.empties.push(folder),
                     Thing::Directory(name) => {
                         // One that cannot be read is as good as empty to every client.
                         let Ok(folder) = openat(&level.folder, child.as_c_str(), FOLDER, Mode::empty())
@@ -190,6 +193,9 @@ impl Walk<'_> {
                 if is_mbox || (stat.st_size == 0 && empty_counts) {
                     return Thing::Folder(Folder { name, path });
                 }
+                if self.at_home && stat.st_size == 0 && !hidden {
+                    return Thing::Empty(Folder { name, path });
+                }
                 if self.at_home { Thing::Nothing } else { Thing::Other("it is no mbox") }
             }
             SFlag::S_IFDIR => Thing::Directory(name),
@@ -228,6 +234,8 @@ impl Walk<'_> {
 /// What a name below the root is.
 enum Thing {
     Folder(Folder),
+    /// Perhaps a folder.
+    Empty(Folder),
     Directory(String),
     Link,
     /// No mail; said and counted.

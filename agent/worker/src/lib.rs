@@ -14,6 +14,7 @@ mod commit;
 mod convert;
 mod drain;
 mod drain_folders;
+mod empties;
 mod extraction;
 mod file;
 mod folders;

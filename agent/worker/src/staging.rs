@@ -58,6 +58,7 @@ pub(crate) struct Staging<'a> {
     /// By position; the inbox first.
     pub(crate) boxes: Vec<Mailbox>,
     bare: Vec<String>,
+    pub(crate) empties: Vec<Folder>,
     skipped: u64,
     /// How often an index was found changed.
     index_changes: u64,
@@ -86,6 +87,7 @@ impl<'a> Staging<'a> {
             tree,
             boxes: vec![inbox],
             bare: Vec::new(),
+            empties: Vec::new(),
             skipped: 0,
             index_changes: 0,
             walked: Duration::ZERO,
@@ -191,6 +193,7 @@ impl<'a> Staging<'a> {
             }
         }
         self.skipped = found.skipped;
+        self.empties.clone_from(&found.empties);
         if self.has_all(&found) {
             return Ok(false);
         }
@@ -405,7 +408,8 @@ impl<'a> Staging<'a> {
             ));
             return Some(position);
         }
-        let ours: HashSet<&str> = self.boxes.iter().map(Mailbox::name).collect();
+        let empties = self.empties.iter().map(|empty| empty.name.as_str());
+        let ours: HashSet<&str> = self.boxes.iter().map(Mailbox::name).chain(empties).collect();
         let missing = self.told.names().find(|name| {
             let told = self.told.of(name);
             let used = told.messages.is_some_and(|n| n > 0) || told.uid_next.is_some_and(|n| n > 1);

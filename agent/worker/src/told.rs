@@ -67,7 +67,11 @@ impl Told {
     }
 
     pub(crate) fn of(&self, name: &str) -> ToldBox {
-        self.boxes.get(name).cloned().unwrap_or_default()
+        self.find(name).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&ToldBox> {
+        self.boxes.get(name)
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {

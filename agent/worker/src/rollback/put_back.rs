@@ -1,6 +1,5 @@
 //! The mboxes in their places, each exchanged for the tombstone that stands there, and what lies beside them.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +33,7 @@ pub(super) fn check_places(boxes: &Boxes<'_>) -> Result<(), Stop> {
             let stands = stands(boxes.task, root, path).map_err(Stop::failed(Step::BackStage))?;
             let in_the_way = match stands {
                 Stands::Nothing | Stands::Tombstone | Stands::EmptyDirectory => false,
+                Stands::EmptyFile => !must_be_file,
                 Stands::Directory => must_be_file && !has_children(boxes, &each.name),
                 Stands::Other => true,
             };
@@ -62,6 +62,8 @@ enum Stands {
     /// Nothing in it but Dovecot's indexes.
     EmptyDirectory,
     Directory,
+    /// Of which nothing can be lost.
+    EmptyFile,
     Other,
 }
 
@@ -75,6 +77,7 @@ fn stands(task: Task<'_>, root: BorrowedFd<'_>, path: &Path) -> nix::Result<Stan
             }
             SFlag::S_IFREG => Ok(match Kind::of(opened.as_fd(), task.run)? {
                 Kind::Tombstone { .. } => Stands::Tombstone,
+                Kind::Mbox if fstat(&opened)?.st_size == 0 => Stands::EmptyFile,
                 Kind::Mbox => Stands::Other,
             }),
             _ => Ok(Stands::Other),
@@ -286,14 +289,24 @@ fn open_tombstone(task: Task<'_>, boxes: &Boxes<'_>, spot: &Spot) -> nix::Result
             }
             unlinkat(spot.directory(), spot.name.as_c_str(), UnlinkatFlags::RemoveDir)?;
         }
-        Some(_) => return spot.open(),
-        None => {}
+        Some(stat) if stat.st_size > 0 || file::kind(&stat) != SFlag::S_IFREG => return spot.open(),
+        // An empty file is replaced like nothing at all.
+        Some(_) | None => {}
     }
     let back = boxes.folder().map_err(|_| Errno::ENOENT)?;
     let name = "tombstone";
     file::write_small(back.as_fd(), name, &tombstone::text(task.run), Mode::S_IRUSR | Mode::S_IWUSR)?;
-    let no_replace = RenameFlags::RENAME_NOREPLACE;
-    renameat2(&back, name, spot.directory(), spot.name.as_c_str(), no_replace)?;
+    let place = |flags| renameat2(&back, name, spot.directory(), spot.name.as_c_str(), flags);
+    if let Err(errno) = place(RenameFlags::RENAME_NOREPLACE) {
+        if errno != Errno::EEXIST {
+            return Err(errno);
+        }
+        place(RenameFlags::RENAME_EXCHANGE)?;
+        if file::glance(back.as_fd(), name)?.is_some_and(|taken| taken.st_size > 0) {
+            // Somebody was faster, and it is his now.
+            place(RenameFlags::RENAME_EXCHANGE)?;
+        }
+    }
     spot.open()
 }
 
@@ -312,23 +325,11 @@ fn put_index_back(boxes: &Boxes<'_>, number: usize, maildir: &OwnedFd) -> Result
             unlink(to.as_fd(), name)?;
         }
         for name in INDEX_FILES {
-            copy_file(from.as_fd(), to.as_fd(), name)?;
+            file::copy(from.as_fd(), to.as_fd(), name)?;
         }
         fsync(&to)
     };
     copy().map_err(Stop::failed(Step::BackIndex))
-}
-
-fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &str) -> nix::Result<()> {
-    let old = match openat(from, name, OFlag::O_RDONLY | FILE, Mode::empty()) {
-        Ok(old) => old,
-        Err(Errno::ENOENT) => return Ok(()),
-        Err(errno) => return Err(errno),
-    };
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | FILE;
-    let new = openat(to, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
-    let (mut old, mut new) = (std::fs::File::from(old), std::fs::File::from(new));
-    io::copy(&mut old, &mut new).and_then(|_| new.sync_all()).map_err(|error| file::errno_of(&error))
 }
 
 /// The list of subscribed folders, and the highest UIDVALIDITY that was ever given.

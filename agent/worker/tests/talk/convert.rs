@@ -101,6 +101,24 @@ fn in_a_home_only_real_mboxes_are_mail() {
 }
 
 #[test]
+fn an_empty_file_in_a_home_is_left_alone_and_shown_as_the_mailbox_that_it_was() {
+    let mut user = User::new(&[]);
+    user.job.folders = user.job.home.clone();
+    user.write("home/made by a client", "");
+    user.write("home/never told of", "");
+    let mut agent = Agent::start(&user, Purpose::Convert, Some(user.spool()));
+    agent.ask(Order::Stage, None);
+    let line = "made by a client\t0\t0\t5\t78\t9\t00112233445566778899aabbccddeeff";
+    agent.ask(Order::Refresh, Some(told(&[line])));
+    assert!(matches!(agent.ask(Order::Confirm, None), Report::Confirmed { .. }));
+    assert_eq!(agent.ask(Order::Commit, None), Report::Committed { folders_left: 0 });
+    let list = user.read("home/Maildir/.made by a client/dovecot-uidlist");
+    assert_eq!(list, "3 V78 N5 G00112233445566778899aabbccddeeff\n");
+    assert!(!user.path("home/Maildir/.never told of").exists());
+    assert_eq!(user.read("home/made by a client"), "");
+}
+
+#[test]
 fn what_changes_between_the_looks_is_followed() {
     let user = User::new(&["one"]);
     for folder in ["a", "b", "gone"] {

@@ -5,5 +5,6 @@
 mod convert;
 mod drain;
 mod rollback;
+mod scale;
 mod user;
 mod verify;

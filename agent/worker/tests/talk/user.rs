@@ -216,13 +216,14 @@ impl Drop for Agent {
     }
 }
 
-/// What Dovecot would tell, as a file.
+/// What Dovecot would tell, as a file; fields are separated by blanks, or by TABs if there is one.
 pub fn told(lines: &[&str]) -> OwnedFd {
     use std::io::Write;
     let mut file = tempfile::tempfile().unwrap();
     writeln!(file, "mailbox\tmessages\trecent\tuidnext\tuidvalidity\thighestmodseq\tguid").unwrap();
     for line in lines {
-        writeln!(file, "{}", line.replace(' ', "\t")).unwrap();
+        writeln!(file, "{}", if line.contains('\t') { (*line).to_owned() } else { line.replace(' ', "\t") })
+            .unwrap();
     }
     file.into()
 }
