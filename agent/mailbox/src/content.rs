@@ -227,6 +227,12 @@ impl Content {
         self.overflow.map_or(Ok(()), |overflow| dir::unlink(overflow_dir, &overflow.name))
     }
 
+    /// Its bytes, if they could be held.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.held
+    }
+
     /// Bytes that it takes in memory.
     pub(crate) fn held(&self) -> usize {
         self.held.len()

@@ -76,6 +76,10 @@ impl Layout {
         }
         let mut directory = String::with_capacity(name.len() + 1);
         for (depth, level) in name.split('/').enumerate() {
+            // A NUL would end the name early wherever it is looked up.
+            if level.contains('\0') {
+                return Err(Unkeepable::NoName);
+            }
             let disk = mutf7::encode(level);
             self.check(depth, &disk)?;
             directory.push_str(match self {
@@ -92,7 +96,7 @@ impl Layout {
     }
 
     fn check(self, depth: usize, disk: &str) -> Result<(), Unkeepable> {
-        if matches!(disk, "" | "." | "..") || disk.contains('\0') {
+        if matches!(disk, "" | "." | "..") {
             return Err(Unkeepable::NoName);
         }
         if depth == 0 && disk.starts_with('~') {

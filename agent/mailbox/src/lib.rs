@@ -36,6 +36,9 @@ pub mod extract;
 mod filter;
 mod fingerprint;
 mod from_line;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod header_lines;
 mod hex;

@@ -30,5 +30,5 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
             bytes.push(b);
         }
     }
-    Some(bytes)
+    (encode(&bytes) == text).then_some(bytes)
 }

@@ -70,7 +70,7 @@ impl Entry {
         );
     }
 
-    fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split('\t');
         let entry = Entry {
             offset: fields.next()?.parse().ok()?,

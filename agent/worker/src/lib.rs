@@ -18,6 +18,9 @@ mod empties;
 mod extraction;
 mod file;
 mod folders;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod job;
 mod late;
 mod lease;

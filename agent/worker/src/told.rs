@@ -78,7 +78,7 @@ impl Told {
         self.boxes.keys().map(String::as_str)
     }
 
-    fn parse(text: &[u8], job: &Job) -> Self {
+    pub(crate) fn parse(text: &[u8], job: &Job) -> Self {
         let mut boxes = HashMap::new();
         let mut columns: Vec<&str> = Vec::new();
         for line in text.split(|byte| *byte == b'\n') {
