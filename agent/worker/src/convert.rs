@@ -31,10 +31,6 @@ const REST_UNDER_LOCK: u64 = 16 << 20;
 const DIFFERENCES: u32 = 4;
 
 pub(crate) fn run(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Result<(), Stop> {
-    task.place.check_roots(task.job)?;
-    if task.place.maildir_exists()? {
-        return Err(Stop::blocked(Block::MaildirExists, 0));
-    }
     let uncommitted = until_commit(task, channel, spool);
     if uncommitted.is_err() {
         step(Step::Abort, task.run);

@@ -18,12 +18,13 @@ use nix::unistd::fsync;
 use crate::aside::{Aside, Entry, Kind, ORIGINAL};
 use crate::extraction::{Extraction, Target};
 use crate::file::{self, FOLDER};
-use crate::folders::{self, Walk};
+use crate::folders;
+use crate::judge;
 use crate::lease::Lease;
 use crate::locking::{Directories, Spot};
 use crate::locks::{LockFile, Locked};
 use crate::wire::{Report, Step};
-use crate::{Stop, Task, note, step, subscribed};
+use crate::{Stop, Task, note, step};
 
 /// An entry is kept at least this long: a program that had found the file by its path just before the exchange may still be on its way to opening it.
 const LINGER: Duration = Duration::from_secs(2);
@@ -206,20 +207,11 @@ fn make_level(above: &OwnedFd, name: &str) -> nix::Result<()> {
 
 /// Mboxes that are below the mbox root now and were not when the user was converted.
 fn strangers(task: Task<'_>, marker: &Marker) -> Result<u64, Stop> {
-    let Some(root) = task.place.mail() else { return Ok(0) };
-    let subscribed = subscribed::names(task)?;
-    let walk = Walk {
-        root,
-        at_home: task.place.at_home()?,
-        uid: task.job.uid,
-        avoid: task.place.not_mail()?.into_iter().collect(),
-        inbox: None,
-        subscribed: &subscribed,
-        known: HashSet::new(),
-        is_mbox: &crate::is_mbox,
-        tell: false,
-    };
-    let found = walk.run().map_err(Stop::failed(Step::RotateFolder))?;
+    // A home is much to go through once a minute, and most of it is no mail.
+    if task.place.at_home()? {
+        return Ok(0);
+    }
+    let found = judge::walk(task, None, HashSet::new(), false)?;
     let ours: HashSet<&str> = marker.sources.iter().map(|source| source.name.as_str()).collect();
     let strangers = found
         .folders

@@ -22,6 +22,7 @@ mod folders;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod job;
+mod judge;
 mod late;
 mod lease;
 mod locking;
@@ -208,7 +209,11 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
     let place = place::Place::open(&job)?;
     let sandboxed = sandbox::enter(&place).map_err(Stop::failed(Step::Sandbox))?;
     let task = Task { job: &job, run: &run, rules: &rules, place: &place };
-    channel.say(Report::Ready { sandboxed, indexed: has_index(&place)? })?;
+    let indexed = match (job.purpose, &spool) {
+        (Purpose::Convert, Some(spool)) => judge::before_anything(task, spool)?,
+        _ => look::index_folder(place.index(), None).map_err(Stop::failed(Step::Open))?.is_some(),
+    };
+    channel.say(Report::Ready { sandboxed, indexed })?;
     match (job.purpose, spool) {
         (Purpose::Convert, Some(spool)) => convert::run(task, channel, spool),
         (Purpose::Drain, None) => drain::run(task, channel),
@@ -216,12 +221,6 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
         (Purpose::Rollback, Some(back)) => rollback::run(task, channel, back),
         _ => Err(Stop::errno(Step::Become, nix::errno::Errno::EBADMSG)),
     }
-}
-
-/// Whether Dovecot may know more than the mboxes say.
-fn has_index(place: &place::Place) -> Result<bool, Stop> {
-    let inbox = look::index_folder(place.index(), None).map_err(Stop::failed(Step::Open))?;
-    Ok(inbox.is_some() || place.mail.is_some())
 }
 
 /// Folders are locked all at once, and each needs a few descriptors.

@@ -12,13 +12,12 @@ use mailready_mailbox::layout::INBOX;
 use mailready_mailbox::{Known, Source, Stage, SyncHow, Tree, Uidl, verify};
 use nix::errno::Errno;
 
-use crate::file::Identity;
-use crate::folders::{self, Folder, Found, Walk};
+use crate::folders::{self, Folder, Found};
+use crate::judge;
 use crate::look::{self, IndexLook, Look, Seen};
 use crate::passing::Passing;
-use crate::subscribed;
 use crate::told::{Told, ToldBox};
-use crate::wire::{Block, Report, Step};
+use crate::wire::{Report, Step};
 use crate::{Stop, Task, note, step};
 
 /// Rounds that a refresh takes before it hands over what it has; the confirmation finds out if that was not enough.
@@ -92,7 +91,7 @@ impl<'a> Staging<'a> {
             index_changes: 0,
             walked: Duration::ZERO,
         };
-        staging.follow_folders(true)?;
+        staging.follow_folders()?;
         let mut passing = Passing::new(channel, staging.size()?);
         for position in 0..staging.boxes.len() {
             staging.write(position, &mut passing)?;
@@ -107,7 +106,7 @@ impl<'a> Staging<'a> {
     pub(crate) fn refresh(&mut self, channel: &mut crate::channel::Channel) -> Result<(), Stop> {
         step(Step::Refresh, self.task.run);
         for _ in 0..ROUNDS {
-            let mut changed = self.follow_folders(false)?;
+            let mut changed = self.follow_folders()?;
             for position in 0..self.boxes.len() {
                 changed |= self.update(position, channel)?;
             }
@@ -140,28 +139,15 @@ impl<'a> Staging<'a> {
     }
 
     /// What the folders are now.
-    fn walk(&self, tell: bool) -> Result<Found, Stop> {
-        let place = self.task.place;
-        let Some(root) = place.mail() else { return Ok(Found::default()) };
-        let subscribed = subscribed::names(self.task)?;
-        let walk = Walk {
-            root,
-            at_home: place.at_home()?,
-            uid: self.task.job.uid,
-            avoid: place.not_mail()?.into_iter().collect::<HashSet<Identity>>(),
-            inbox: Some(Seen::at(&self.spool).map_err(Stop::failed(Step::Refresh))?.identity()),
-            subscribed: &subscribed,
-            known: self.boxes.iter().filter_map(|each| Some(each.look?.mbox.identity())).collect(),
-            is_mbox: &crate::is_mbox,
-            tell,
-        };
-        walk.run().map_err(Stop::failed(Step::Refresh))
+    fn walk(&self) -> Result<Found, Stop> {
+        let known = self.boxes.iter().filter_map(|each| Some(each.look?.mbox.identity())).collect();
+        judge::walk(self.task, Some(&self.spool), known, false)
     }
 
     /// Whether the folders are still those that are staged, asked under the locks. A home full of other things takes too long to go through while deliverers wait: a folder that was made there since the last look
     /// is then found later, as one that came after the conversion.
     pub(crate) fn still_has_all(&self) -> Result<bool, Stop> {
-        Ok(self.walked > WALK_UNDER_LOCK || self.has_all(&self.walk(false)?))
+        Ok(self.walked > WALK_UNDER_LOCK || self.has_all(&self.walk()?))
     }
 
     /// Whether the folders are those that are staged.
@@ -171,27 +157,11 @@ impl<'a> Staging<'a> {
     }
 
     /// Makes the list of mailboxes what the folders are now: those that are gone leave the stage, new ones wait to be written. Tells whether there was a change.
-    fn follow_folders(&mut self, first: bool) -> Result<bool, Stop> {
+    fn follow_folders(&mut self) -> Result<bool, Stop> {
         let begun = Instant::now();
-        let found = self.walk(first)?;
+        let found = self.walk()?;
         self.walked = begun.elapsed();
-        let limit = self.task.place.most_folders;
-        for (in_the_way, block, detail) in [
-            (found.too_large, Block::TooManyFolders, 0),
-            (found.folders.len() > limit, Block::TooManyFolders, found.folders.len() as u64),
-            (found.links > 0, Block::Link, found.links),
-            (found.foreign > 0, Block::FolderForeign, found.foreign),
-        ] {
-            if in_the_way {
-                if block == Block::TooManyFolders {
-                    note(&format!(
-                        "{} folders and more below the mbox root; {limit} can be locked at once",
-                        found.folders.len()
-                    ));
-                }
-                return Err(Stop::blocked(block, detail));
-            }
-        }
+        judge::judge(self.task, &found)?;
         self.skipped = found.skipped;
         self.empties.clone_from(&found.empties);
         if self.has_all(&found) {

@@ -5,11 +5,11 @@ use super::{Block, Frame, Garbled, SIZE, Step, only};
 /// From the worker. Which of them answers which order: see [`Order`](super::Order).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// Became the user, is in its sandbox, holds the work folder.
+    /// Became the user, is in its sandbox, holds the work folder; for a conversion, has found nothing among the folders that is in the way.
     Ready {
         /// Landlock and system-call filter are fully in force.
         sandboxed: bool,
-        /// Dovecot keeps an index of the inbox, or there are folders, of which nobody has looked yet.
+        /// Dovecot keeps an index of any of the mboxes.
         indexed: bool,
     },
     /// Still at it.

@@ -14,9 +14,10 @@ fn tombstone_of(user: &User) -> String {
 }
 
 fn blocked(user: &User) -> Report {
-    let mut agent = Agent::start(user, Purpose::Convert, Some(user.spool()));
-    let report = agent.ask(Order::Stage, None);
-    drop(agent);
+    let report = match Agent::try_start(user, Purpose::Convert, Some(user.spool())) {
+        Err(report) => report,
+        Ok(_) => panic!("it is ready"),
+    };
     assert!(!user.path("home/Maildir").exists());
     assert_eq!(user.list("home/.mailready"), [""; 0], "nothing is left behind");
     report
