@@ -38,7 +38,6 @@ pub(crate) fn make_tombstones(staging: &Staging<'_>) -> Result<(), Stop> {
     if folders.is_empty() {
         return Ok(());
     }
-    step(Step::FolderTombstone, run);
     let make = |aside: &Aside, some: &[(usize, &Path)]| {
         some.iter().try_for_each(|(position, path)| {
             let stat = match file::place_of(root, path)? {
@@ -50,8 +49,21 @@ pub(crate) fn make_tombstones(staging: &Staging<'_>) -> Result<(), Stop> {
     };
     let made = || {
         let aside = Aside::create(place.work(), run)?;
+        let has_one = |position: usize| {
+            file::glance(aside.folder(), Entry::original(position).file_name()).map(|found| found.is_some())
+        };
+        let mut without = Vec::new();
+        for (position, path) in &folders {
+            if !has_one(*position)? {
+                without.push((*position, *path));
+            }
+        }
+        if without.is_empty() {
+            return Ok(());
+        }
+        step(Step::FolderTombstone, run);
         std::thread::scope(|scope| {
-            let parts = folders.chunks(folders.len().div_ceil(THREADS));
+            let parts = without.chunks(without.len().div_ceil(THREADS));
             let threads: Vec<_> = parts.map(|part| scope.spawn(|| make(&aside, part))).collect();
             threads
                 .into_iter()

@@ -58,7 +58,6 @@ pub(crate) fn drain(task: Task<'_>, maildir: &OwnedFd, marker: &Marker) -> Resul
             drained.left += 1;
         }
     }
-    directories.sync().map_err(Stop::failed(Step::RotateFolder))?;
     for entry in aside.entries().map_err(Stop::failed(Step::Extract))? {
         if let Some(source) = marker.sources.get(entry.position).filter(|_| entry.position > 0) {
             drain_entry(task, maildir, &aside, entry, source, &mut drained)?;
@@ -86,11 +85,12 @@ fn rotate(
             // Somebody removed the tombstone. A deliverer would make a new mbox, which is drained, too, but a reader would see an empty one.
             let entry = aside.next_entry(position).map_err(&failed)?;
             aside.make_tombstone(entry, None).map_err(&failed)?;
-            let placed = aside.place(entry, spot.directory(), &spot.name);
-            if placed.is_err() {
+            if aside.place(entry, spot.directory(), &spot.name).is_err() {
                 aside.remove(entry).map_err(&failed)?;
+                return Ok(false);
             }
-            return Ok(placed.is_ok());
+            fsync(&*spot.directory).map_err(&failed)?;
+            return Ok(true);
         }
     };
     if file::kind(&stat) != SFlag::S_IFREG {

@@ -316,11 +316,14 @@ impl<'a> Staging<'a> {
         self.boxes[position].look = Some(now);
         if told != self.boxes[position].told && self.told.is_given() {
             let stage = self.stage(position)?;
-            if !told.agrees_with(stage.summary()) {
+            let agrees = told.agrees_with(stage.summary());
+            if !agrees || (told.guid.is_some() && told.guid != self.boxes[position].told.guid) {
                 // Dovecot knows a number that the file does not say, or has written since: with that, all of it again.
                 return self.rewrite(position, channel);
             }
-            stage.set_not_recent(told.not_recent()).map_err(Stop::engine_at(Step::Refresh, position))?;
+            self.stage(position)?
+                .set_not_recent(told.not_recent())
+                .map_err(Stop::engine_at(Step::Refresh, position))?;
             self.boxes[position].told = told;
         }
         Ok(now != before)

@@ -71,3 +71,45 @@ fn what_dovecot_reads_is_compared_with_receipt_and_maildir() {
     assert_eq!(agent.ask(Order::Release, None), Report::Done);
     assert!(!user.path(&check).exists());
 }
+
+/// Runs Dovecot's tool as the agent does; `None`: there is none here.
+fn doveadm(user: &User, check: &str) -> Option<OwnedFd> {
+    use std::os::unix::process::CommandExt;
+    let shown = tempfile::tempfile().unwrap();
+    let status = std::process::Command::new("doveadm")
+        .arg("-c")
+        .arg(user.path(check).join("dovecot.conf"))
+        .args(mailready_worker::CHECK_ARGUMENTS)
+        .uid(user.job.uid)
+        .gid(user.job.gid)
+        .env("HOME", &user.job.home)
+        .env("USER", "ann")
+        .current_dir("/")
+        .stdout(shown.try_clone().unwrap())
+        .status()
+        .ok()?;
+    assert!(status.success(), "{status}");
+    let mut shown = shown;
+    std::io::Seek::rewind(&mut shown).unwrap();
+    Some(shown.into())
+}
+
+#[test]
+fn dovecot_itself_reads_the_originals_as_we_did() {
+    let user = User::new(&["one", "two"]);
+    user.append("spool", "From x@y Thu Jan  1 10:00:00 2026 +0530\nSubject: odd\r\nStatus: RO\n\nFrom\n>From \0 \x0c\nuid: 1\n\x0c\n");
+    user.write("home/mail/lists/d&AOQ-b x", &(message("a") + &message("b")));
+    user.write("home/mail/empty", "");
+    user.convert();
+    let mut agent = Agent::start(&user, Purpose::Verify, Some(user.spool()));
+    assert_eq!(
+        agent.ask(Order::CheckPrepare, None),
+        Report::CheckPrepared { messages: 5, boxes: 3, missing: 0 }
+    );
+    let Some(shown) = doveadm(&user, &format!("home/.mailready/check-{}", user.job.run)) else {
+        eprintln!("SKIPPED: there is no doveadm here");
+        return;
+    };
+    let checked = agent.ask(Order::CheckCompare, Some(shown));
+    assert_eq!(checked, Report::Checked { same: 5, gone: 0, lost: 0, damaged: 0, unknown: 0, unseen: 0 });
+}
