@@ -120,6 +120,11 @@ impl Account {
         format!("Dovecot:\n{}agent:\n{}", tail(&self.dovecot), tail(&self.agent))
     }
 
+    /// Has an operator compare the Maildir with the mailboxes that it was made of: what clients have done since is no difference.
+    pub fn verifies(&self) -> Result<()> {
+        self.machine.run("mailready", ["verify", &self.ann.name]).map(|_| ())
+    }
+
     /// Has an operator undo the conversion.
     pub fn roll_back(&self) -> Result<()> {
         let said = self.machine.run("mailready", ["rollback", "--yes", &self.ann.name])?;

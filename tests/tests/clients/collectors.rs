@@ -22,6 +22,7 @@ fn collects_each_letter_once(client: impl Client) -> Result<()> {
     assert!(journey.account.is_converted()?, "{}", journey.account.logs());
     journey.is_calm_since(&calm, "the run after the conversion")?;
     a_day(&journey, 1)?;
+    journey.account.verifies()?;
     let calm = journey.is_calm()?;
 
     journey.account.roll_back()?;

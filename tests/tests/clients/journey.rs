@@ -138,6 +138,7 @@ pub fn with_changes<C: Changes>(client: C) -> Result<()> {
     assert!(journey.account.is_converted()?, "{}", journey.account.logs());
     journey.is_calm_since(&calm, "the run after the conversion")?;
     journey.a_day(1)?;
+    journey.account.verifies()?;
     let calm = journey.is_calm()?;
 
     journey.account.roll_back()?;
