@@ -106,7 +106,7 @@ fn carry(old: &Lines<'_>, layout: Layout) -> Carried {
             continue;
         }
         let name: Vec<u8> = levels.iter().map(|level| escape(level)).collect::<Vec<_>>().join(&b'\t');
-        if seen.insert(name.clone()) {
+        if !name.is_empty() && seen.insert(name.clone()) {
             carried.text.extend_from_slice(&name);
             carried.text.push(b'\n');
         }

@@ -15,7 +15,8 @@ pub fn marker(data: &[u8]) {
 }
 
 pub fn receipt(data: &[u8]) {
-    let Ok(line) = std::str::from_utf8(data) else { return };
+    let Some(line) = data.split(|b| *b == b'\n').next() else { return };
+    let Ok(line) = std::str::from_utf8(line) else { return };
     let Some((entry, printed)) = fuzzing::receipt_line(line) else { return };
     assert_eq!(fuzzing::receipt_line(printed.trim_end_matches('\n')), Some((entry.clone(), printed.clone())));
     assert_eq!(printed.matches('\n').count(), 1, "one line: {printed:?}");

@@ -7,13 +7,12 @@
 //! again. It writes the folder anew when it has done so; an mbox with such an X-UID has got it since, with mail from outside, and no client
 //! has seen what UW would make of it. So here UIDVALIDITY stays, and that message and those behind it get new UIDs.
 
-use super::{Folder, Meta, words};
+use super::{Folder, Meta, is_keyword, words};
 use crate::Server;
 use crate::header::Hidden;
 
-/// `NUSERFLAGS` and `MAXUSERFLAG`.
+/// `NUSERFLAGS`.
 const KEYWORDS: usize = 30;
-const KEYWORD_MAX: usize = 64;
 
 impl Folder {
     /// A header that counts, of the message under way.
@@ -60,8 +59,9 @@ impl Folder {
         self.uid_validity = Some(validity);
         self.uids_count = true;
         self.position.next_uid = last.saturating_add(1);
-        let words = rest.split(|b| *b == b' ').filter(|word| !word.is_empty());
-        for word in words.take(KEYWORDS).filter(|word| word.len() <= KEYWORD_MAX) {
+        let words = rest.split(|b| matches!(b, b' ' | b'\r')).filter(|word| !word.is_empty());
+        // UW takes any 64 bytes for a keyword; of those Dovecot has the ones that it can name to clients.
+        for word in words.take(KEYWORDS).filter(|word| is_keyword(word)) {
             self.keywords.push(String::from_utf8_lossy(word).into_owned());
         }
         true
