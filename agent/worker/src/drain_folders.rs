@@ -140,10 +140,10 @@ fn drain_entry(
     let size = u64::try_from(fstat(&opened).map_err(&failed)?.st_size).unwrap_or(0);
     let extraction = Extraction::new(task, ArchiveEntry { position: entry.position, number: entry.made });
     let known = extraction.position()?.or((entry.made == ORIGINAL).then_some(source.length));
+    // Its owner may have deleted the mailbox since: it is made again for mail, and never for none.
+    let nothing_new = known.is_some_and(|known| size <= known) && !extraction.has_waiting()?;
     // An mbox, the original or one that had reappeared, is kept; of it only what comes later is of interest.
-    if kind == Kind::Mbox && known.is_some_and(|known| size <= known) {
-        let mailbox = open_mailbox(task, maildir, source)?;
-        drained.messages += extraction.deliver_all(mailbox.as_fd())?;
+    if kind == Kind::Mbox && nothing_new {
         return Ok(());
     }
     // The tombstone that is going to stand for a folder that is not set aside yet.
@@ -158,10 +158,15 @@ fn drain_entry(
         .file()
         .try_clone_to_owned()
         .map_err(|error| Stop::errno(Step::Extract, file::errno_of(&error)))?;
-    let mailbox = open_mailbox(task, maildir, source)?;
-    let target = Target { maildir: maildir.as_fd(), folder: mailbox.as_fd(), source: &source.name };
-    let (messages, to) = extraction.carry_over(&file, None, &target)?;
-    drained.messages += messages;
+    let to = if nothing_new {
+        size
+    } else {
+        let mailbox = open_mailbox(task, maildir, source)?;
+        let target = Target { maildir: maildir.as_fd(), folder: mailbox.as_fd(), source: &source.name };
+        let (messages, to) = extraction.carry_over(&file, None, &target)?;
+        drained.messages += messages;
+        to
+    };
     if kind == Kind::Mbox {
         return Ok(());
     }

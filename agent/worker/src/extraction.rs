@@ -94,6 +94,18 @@ impl<'a> Extraction<'a> {
         Ok(self.all_finished()?.last().copied())
     }
 
+    /// Whether there is anything that was extracted and is still here.
+    pub(crate) fn has_waiting(&self) -> Result<bool, Stop> {
+        for to in self.all_finished()? {
+            let folder = openat(self.task.place.work(), self.finished(to).as_c_str(), FOLDER, Mode::empty())
+                .map_err(Stop::failed(Step::Deliver))?;
+            if !file::names(folder.as_fd()).map_err(Stop::failed(Step::Deliver))?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Moves what is extracted and still here to `new/`.
     pub(crate) fn deliver_all(&self, mailbox: BorrowedFd<'_>) -> Result<u64, Stop> {
         let mut delivered = 0;

@@ -27,7 +27,7 @@ const ROUNDS: usize = 4;
 const WALK_UNDER_LOCK: Duration = Duration::from_millis(500);
 
 /// A Maildir has letters for this many keywords.
-const LETTERS: usize = 26;
+pub(crate) const LETTERS: usize = 26;
 
 /// One mailbox of the stage.
 pub(crate) struct Mailbox {

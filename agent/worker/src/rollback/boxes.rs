@@ -204,6 +204,11 @@ impl<'a> Boxes<'a> {
         }
     }
 
+    /// Whether Dovecot has told of this mailbox's messages.
+    pub(super) fn is_told(&self, number: usize) -> bool {
+        self.told.as_ref().is_some_and(|told| told.has(&self.seen_name(number)))
+    }
+
     /// Does something with the engine's view of one mailbox.
     pub(super) fn with_way<T>(
         &self,

@@ -1,15 +1,17 @@
 //! Under Dovecot's own locks: is what was written what is there?
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use mailready_mailbox::marker::Marker;
 
 use super::boxes::{Boxes, list};
-use crate::Stop;
+use crate::file;
 use crate::locks::{Dotlock, LockFile};
 use crate::look::{IndexLock, IndexLook};
-use crate::wire::Step;
+use crate::staging::LETTERS;
+use crate::wire::{Block, Step};
+use crate::{Stop, note};
 
 /// The locks of every mailbox: its uidlist's, which Dovecot takes for whatever changes a Maildir, and its index log's. Gone when dropped.
 pub(super) struct Locked {
@@ -41,6 +43,13 @@ pub(super) fn confirm(boxes: &Boxes<'_>, maildir: &OwnedFd, marker: &Marker) -> 
         };
         locked.push((dotlock, index));
         let Some(written) = &each.written else { return Ok(None) };
+        if written.messages() > 0 && !boxes.is_told(number) && uses_all_letters((*folder).as_fd())? {
+            note(&format!(
+                "Dovecot does not tell of {:?}, whose keywords are more than a Maildir can name",
+                each.name
+            ));
+            return Err(Stop::blocked(Block::Differs, number as u64));
+        }
         let state = boxes.with_way(number, (*folder).as_fd(), |way| way.state())?;
         let state = state.map_err(Stop::engine_at(Step::BackConfirm, number))?;
         let index = IndexLook::at(Some((*folder).as_fd())).map_err(&failed)?;
@@ -49,4 +58,11 @@ pub(super) fn confirm(boxes: &Boxes<'_>, maildir: &OwnedFd, marker: &Marker) -> 
         }
     }
     Ok(Some(Locked { boxes: locked }))
+}
+
+/// Whether all letters for keywords are given: then there may be more of them, which only Dovecot's index knows.
+fn uses_all_letters(mailbox: BorrowedFd<'_>) -> Result<bool, Stop> {
+    let keywords =
+        file::read_small(mailbox, "dovecot-keywords", 64 << 10).map_err(Stop::failed(Step::BackConfirm))?;
+    Ok(keywords.is_some_and(|keywords| keywords.iter().filter(|byte| **byte == b'\n').count() >= LETTERS))
 }

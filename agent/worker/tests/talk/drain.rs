@@ -42,6 +42,8 @@ fn mail_that_a_slow_deliverer_adds_to_an_original_and_mail_for_a_deleted_folder_
     let Report::Drained { messages: 1, .. } = drain(&user) else { panic!() };
     assert_eq!(user.subjects("home/Maildir/.Sent"), ["sent", "slow"]);
     std::fs::remove_dir_all(user.path("home/Maildir/.Sent")).unwrap();
+    assert_eq!(drain(&user), Report::Drained { messages: 0, left: 0, strangers: 0 });
+    assert!(!user.path("home/Maildir/.Sent").exists(), "a folder is made again for mail, and never for none");
     user.append("home/mail/Sent", &message("late"));
     let Report::Drained { messages: 1, .. } = drain(&user) else { panic!() };
     assert_eq!(user.subjects("home/Maildir/.Sent"), ["late"]);
