@@ -46,6 +46,12 @@ pub(crate) fn judge(task: Task<'_>, found: &Found) -> Result<(), Stop> {
         ));
         return Err(Stop::blocked(Block::TooManyFolders, found.folders.len() as u64));
     }
+    if let Some(root) = task.place.mail().filter(|_| !found.folders.is_empty())
+        && !task.place.is_on_one_mount(root)?
+    {
+        note("the mbox folders are on another mount than the work folder, where they are to be set aside");
+        return Err(Stop::blocked(Block::OtherMount, 0));
+    }
     if found.links > 0 {
         return Err(Stop::blocked(Block::Link, found.links));
     }

@@ -135,10 +135,14 @@ const OTHER_DESCRIPTORS: u64 = 256;
 /// Under the locks each folder has its mbox and its index log open, and perhaps a directory of its own.
 const DESCRIPTORS_PER_FOLDER: u64 = 3;
 
+/// However many descriptors there are: locking this many and looking at them takes a second or two, which deliverers wait.
+const FOLDERS_AT_MOST: usize = 10_000;
+
 /// Folders that can be locked at once.
 pub(crate) fn most_folders() -> usize {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    usize::try_from(soft.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_FOLDER).unwrap_or(usize::MAX)
+    usize::try_from(soft.saturating_sub(OTHER_DESCRIPTORS) / DESCRIPTORS_PER_FOLDER)
+        .map_or(FOLDERS_AT_MOST, |folders| folders.min(FOLDERS_AT_MOST))
 }
 
 /// Whether a file is one that Dovecot takes for an mbox; one that cannot be read is none.

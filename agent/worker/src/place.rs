@@ -122,16 +122,16 @@ impl Place {
             most_folders: crate::most_folders(),
             host,
         };
-        // `st_dev` alone does not see a bind mount of the same file system; the commit's own rename says EXDEV then.
-        let device = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| stat.st_dev).map_err(Stop::failed(Step::Open));
-        let here = device(place.work())?;
-        for other in [Some(place.parent.as_fd()), place.mail.as_ref().map(AsFd::as_fd)].into_iter().flatten()
-        {
-            if device(other)? != here {
-                return Err(Stop::blocked(Block::OtherMount, 0));
-            }
+        if !place.is_on_one_mount(place.parent.as_fd())? {
+            return Err(Stop::blocked(Block::OtherMount, 0));
         }
         Ok(place)
+    }
+
+    /// Whether a folder is on the work folder's file system. A bind mount of the same one is not seen so; the rename itself says EXDEV then.
+    pub(crate) fn is_on_one_mount(&self, folder: BorrowedFd<'_>) -> Result<bool, Stop> {
+        let device = |fd: BorrowedFd<'_>| fstat(fd).map(|stat| stat.st_dev).map_err(Stop::failed(Step::Open));
+        Ok(device(folder)? == device(self.work())?)
     }
 
     pub(crate) fn work(&self) -> BorrowedFd<'_> {

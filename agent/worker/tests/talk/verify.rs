@@ -73,7 +73,7 @@ fn what_dovecot_reads_is_compared_with_receipt_and_maildir() {
 }
 
 /// Runs Dovecot's tool as the agent does; `None`: there is none here.
-pub fn doveadm(user: &User, check: &str) -> Option<OwnedFd> {
+fn doveadm(user: &User, check: &str) -> Option<OwnedFd> {
     use std::os::unix::process::CommandExt;
     let shown = tempfile::tempfile().unwrap();
     let status = std::process::Command::new("doveadm")
