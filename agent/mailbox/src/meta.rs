@@ -43,6 +43,8 @@ pub(crate) struct Meta {
     /// "FOLDER INTERNAL DATA": no message.
     pub(crate) pseudo: bool,
     seen_imapbase: bool,
+    /// X-Keywords of the first message that stand above the X-IMAPbase which lists them.
+    waiting: Option<Vec<u8>>,
 }
 
 impl Meta {
@@ -62,6 +64,8 @@ pub(crate) struct Folder {
     /// UW: an X-UID counts.
     uids_count: bool,
     keywords: Vec<String>,
+    /// Dovecot has an index, so it knows keywords that the file has not listed yet.
+    indexed: bool,
     position: Position,
 }
 
@@ -88,6 +92,7 @@ impl Folder {
             uid_validity: None,
             uids_count: false,
             keywords: known.keywords.clone(),
+            indexed: known.index,
             position: Position { sequence: 0, next_uid: known.uid_next.unwrap_or(1).max(1), last_uid: 0 },
         }
     }
@@ -192,6 +197,9 @@ impl Folder {
                 self.keywords.push(String::from_utf8_lossy(word).into_owned());
             }
         }
+        if let Some(waiting) = meta.waiting.take() {
+            self.x_keywords(meta, &waiting);
+        }
         true
     }
 
@@ -200,7 +208,8 @@ impl Folder {
         u16::try_from(place).ok()
     }
 
-    /// All or nothing: one unknown word, and the header came with the mail from outside.
+    /// All or nothing: one unknown word, and the header came with the mail from outside. Dovecot itself writes the first message's keywords above X-IMAPbase now and then, and looks them up in its
+    /// index.
     fn x_keywords(&self, meta: &mut Meta, value: &[u8]) {
         if !meta.keywords.is_empty() {
             return;
@@ -209,7 +218,13 @@ impl Folder {
             match self.keyword(word) {
                 Some(place) if meta.keywords.contains(&place) => {}
                 Some(place) => meta.keywords.push(place),
-                None => return meta.keywords.clear(),
+                None => {
+                    meta.keywords.clear();
+                    if self.indexed && self.position.sequence == 1 && !meta.seen_imapbase {
+                        meta.waiting.get_or_insert_with(|| value.to_vec());
+                    }
+                    return;
+                }
             }
         }
     }
@@ -364,6 +379,17 @@ mod tests {
         assert_eq!(m.0.keywords(), ["$Junk", "work"]);
         assert!(m.message(&[(Hidden::XKeywords, "work other")]).keywords.is_empty());
         assert_eq!(m.message(&[(Hidden::XKeywords, "nope"), (Hidden::XKeywords, "WORK")]).keywords, [1]);
+    }
+
+    /// Dovecot writes the first message's keywords above X-IMAPbase when they were set before it had one.
+    #[test]
+    fn an_index_knows_keywords_before_they_are_listed() {
+        let headers = [(Hidden::XKeywords, "work $Junk"), (Hidden::XImapBase, "7 20 $Junk work")];
+        let known = Known { index: true, ..Known::default() };
+        assert_eq!(Mailbox(Folder::new(&known)).message(&headers).keywords, [1, 0]);
+        assert!(Mailbox::new().message(&headers).keywords.is_empty(), "nobody knew them");
+        let foreign = [(Hidden::XKeywords, "other"), (Hidden::XImapBase, "7 20 $Junk work")];
+        assert!(Mailbox(Folder::new(&known)).message(&foreign).keywords.is_empty());
     }
 
     #[test]

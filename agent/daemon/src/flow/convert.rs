@@ -221,7 +221,9 @@ impl Attempt<'_> {
         let worker =
             Worker::start(&self.settings.worker, &job, Some(file.as_fd())).map_err(|e| self.not(e))?;
         let worker = slot.insert(worker);
-        let told = worker.found_index().then(|| gate::write_out_once(self.settings, self.account)).flatten();
+        let prefix = &self.record.served.prefix;
+        let ask = || gate::write_out_once(self.settings, self.account, prefix);
+        let told = worker.found_index().then(ask).flatten();
         self.stage(worker, Order::Stage, told.as_ref())?;
         for round in 0..ROUNDS {
             self.report(Stage::Gate);
@@ -383,7 +385,8 @@ impl Attempt<'_> {
     /// Has Dovecot write out what only its indexes know, looking before and after.
     fn write_out(&mut self, worker: &mut Worker) -> Result<(), End> {
         let (settings, account) = (self.settings, self.account);
-        let quiet = gate::write_out(settings, account, &mut |told| {
+        let prefix = self.record.served.prefix.clone();
+        let quiet = gate::write_out(settings, account, &prefix, &mut |told| {
             let staged = self.stage(worker, Order::Refresh, told)?;
             Ok::<_, End>(staged.index)
         })?;

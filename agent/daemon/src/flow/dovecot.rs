@@ -106,7 +106,7 @@ impl Dovecot {
     /// Whether it did is for the caller to see from the files.
     ///
     /// What it says of each mailbox goes to `told`.
-    pub(super) fn write_out(&self, user: &str, told: &OwnedFd) -> Result<(), ToolError> {
+    pub(super) fn write_out(&self, user: &str, prefix: &str, told: &OwnedFd) -> Result<(), ToolError> {
         let base = self.setting("base_dir")?;
         let server = Path::new(&base).join("doveadm-server");
         let server = server.to_string_lossy();
@@ -114,15 +114,31 @@ impl Dovecot {
         if Path::new(server.as_ref()).exists() {
             arguments.extend(["-S", &server]);
         }
-        arguments.extend(["-u", user, "messages recent uidnext uidvalidity highestmodseq guid", "*"]);
+        arguments.extend(["-u", user, "messages recent uidnext uidvalidity highestmodseq guid"]);
+        let masks = masks(prefix);
+        arguments.extend(masks.iter().map(String::as_str));
         self.run_into("doveadm", &arguments, told)
     }
 
     /// Flags and keywords of every message in a converted user's Maildir, to `told`. Without Dovecot's server, which takes no settings along: where the mail is may be known to the post-login script alone.
-    pub(super) fn fetch_flags(&self, user: &str, location: &str, told: &OwnedFd) -> Result<(), ToolError> {
+    pub(super) fn fetch_flags(
+        &self,
+        user: &str,
+        location: &str,
+        prefix: &str,
+        told: &OwnedFd,
+    ) -> Result<(), ToolError> {
         let location = format!("mail_location={location}");
-        let arguments =
-            ["-o", &location, "-f", "tab", "fetch", "-u", user, "mailbox uid flags", "mailbox", "*", "ALL"];
+        let mut arguments = vec!["-o", &location, "-f", "tab", "fetch", "-u", user, "mailbox uid flags"];
+        let masks = masks(prefix);
+        arguments.push("(");
+        for (number, mask) in masks.iter().enumerate() {
+            if number > 0 {
+                arguments.push("OR");
+            }
+            arguments.extend(["mailbox", mask]);
+        }
+        arguments.extend([")", "ALL"]);
         self.run_into("doveadm", &arguments, told)
     }
 
@@ -218,6 +234,11 @@ fn parse_who(text: &str, user: &str) -> Vec<Session> {
             (name == user).then_some(Session { protocol: protocol.to_owned(), pid: pid.parse().ok()? })
         })
         .collect()
+}
+
+/// What `doveadm` has to be asked for to get all mailboxes of the inbox namespace: `*` finds none that a prefix stands before, the inbox included.
+fn masks(prefix: &str) -> Vec<String> {
+    if prefix.is_empty() { vec!["*".to_owned()] } else { vec!["INBOX".to_owned(), format!("{prefix}*")] }
 }
 
 #[cfg(test)]

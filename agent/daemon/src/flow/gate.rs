@@ -92,6 +92,7 @@ fn living(flow: &Flow, settings: &Settings, account: &Account, told: Bind) -> Re
 pub(super) fn write_out<E>(
     settings: &Settings,
     account: &Account,
+    prefix: &str,
     look: &mut dyn FnMut(Option<&Told>) -> Result<IndexState, E>,
 ) -> Result<bool, E> {
     let mut before = look(None)?;
@@ -99,7 +100,7 @@ pub(super) fn write_out<E>(
         if !before.indexed {
             return Ok(true);
         }
-        let told = write_out_once(settings, account);
+        let told = write_out_once(settings, account, prefix);
         let after = look(told.as_ref())?;
         if after == before {
             return Ok(true);
@@ -110,8 +111,8 @@ pub(super) fn write_out<E>(
 }
 
 /// One time, whatever comes of it; for what is known before the stage, to be made good at the gate.
-pub(super) fn write_out_once(settings: &Settings, account: &Account) -> Option<Told> {
-    ask(settings, account, &|dovecot, told| dovecot.write_out(&account.name, told))
+pub(super) fn write_out_once(settings: &Settings, account: &Account, prefix: &str) -> Option<Told> {
+    ask(settings, account, &|dovecot, told| dovecot.write_out(&account.name, prefix, told))
 }
 
 /// Asks every instance, and gives all that they said.

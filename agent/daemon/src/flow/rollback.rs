@@ -149,10 +149,10 @@ impl Attempt<'_> {
         Err(End::Not(Outcome::Busy(reasons::changing())))
     }
 
-    /// What still stands behind tombstones, carried over first: what comes later is little.
+    /// What has come to the old places, carried over first, so that what comes later is little. That stays behind the tombstone, and is taken last of all.
     fn drain(&self) -> Result<(), End> {
         let deadline = Instant::now() + DRAIN_PATIENCE;
-        let mark = Mark { folders: self.record.has_folders(), by_content: false };
+        let mut mark = Mark { folders: self.record.has_folders(), ..Mark::default() };
         loop {
             match drain::drain(self.flow, self.settings, &self.record, mark) {
                 Ok(drained) if drained.left == 0 => return Ok(()),
@@ -160,6 +160,7 @@ impl Attempt<'_> {
                 Ok(_) => std::thread::sleep(Duration::from_millis(250)),
                 Err(why) => return Err(End::Not(Outcome::Failed(reasons::not_drained(&why)))),
             }
+            mark.keep_place = true;
             self.check_stop()?;
         }
     }
@@ -289,7 +290,8 @@ pub(super) fn told(settings: &Settings, account: &Account, record: &Record) -> O
         Layout::Fs => ":LAYOUT=fs",
     };
     let location = format!("maildir:{}{layout}", record.maildir.display());
-    gate::ask(settings, account, &|dovecot, told| dovecot.fetch_flags(&account.name, &location, told))
+    let prefix = &record.served.prefix;
+    gate::ask(settings, account, &|dovecot, told| dovecot.fetch_flags(&account.name, &location, prefix, told))
 }
 
 /// The rollback did not come to its commit: the Maildir is the mail as before.

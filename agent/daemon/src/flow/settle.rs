@@ -12,7 +12,6 @@ use super::gate::{self, IndexState};
 use super::spool::Spool;
 use super::told::Told;
 use super::{Bind, Flow, Standing, drain, reasons};
-use crate::account::Account;
 use crate::outcome::{Outcome, Reason};
 use crate::records::Record;
 use crate::settings::Settings;
@@ -58,7 +57,7 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
     record.boxes = found.folders + 1;
     // Where the mail is does not wait for the spool: what stands there is drained, now or later.
     flow.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
-    if let Err(why) = set_aside(flow, settings, &account, &spool, &run, &mut worker, found.folders_left) {
+    if let Err(why) = set_aside(flow, settings, &record, &spool, &run, &mut worker, found.folders_left) {
         tracing::warn!(user = ?record.user, run = run.as_str(), "the mboxes are not all set aside yet: {why}");
         return Outcome::Converted { run: record.run, messages: 0 };
     }
@@ -100,12 +99,13 @@ fn probe(flow: &Flow, settings: &Settings, record: &Record) -> Result<(Worker, F
 fn set_aside(
     flow: &Flow,
     settings: &Settings,
-    account: &Account,
+    record: &Record,
     spool: &Spool,
     run: &RunId,
     worker: &mut Worker,
     folders_left: u64,
 ) -> Result<(), String> {
+    let account = &super::account_of(record);
     let spool_is_set_aside = drain::is_set_aside(spool, run)?;
     if spool_is_set_aside {
         // Seen is not synced, and perhaps not root's yet.
@@ -129,8 +129,8 @@ fn set_aside(
             other => Err(worker.out_of_turn(other)),
         }
     };
-    let quiet =
-        gate::write_out(settings, account, &mut look).map_err(|error: WorkerError| error.to_string())?;
+    let quiet = gate::write_out(settings, account, &record.served.prefix, &mut look)
+        .map_err(|error: WorkerError| error.to_string())?;
     let confirmed = quiet
         && matches!(
             worker
