@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in a helper of tests, too, a broken assumption is a failed test")]
 
+#[path = "e2e/back.rs"]
+mod back;
 #[path = "e2e/corpora.rs"]
 mod corpora;
 #[path = "e2e/login_goes_on.rs"]

@@ -50,7 +50,8 @@ pub(super) fn drain(
     if spool.remove_dead_dotlock(&run).map_err(|error| error.to_string())? {
         tracing::info!(run = run.as_str(), "removed the dotlock of a dead drain");
     }
-    if !spool.is_quiet(&run).map_err(|error| error.to_string())? && !rotate(flow, settings, &spool, &run)? {
+    let stays = if mark.keep_place { spool.is_tombstone_at_path(&run) } else { spool.is_quiet(&run) };
+    if !stays.map_err(|error| error.to_string())? && !rotate(flow, settings, &spool, &run)? {
         drained.left += 1;
     }
     let mut worker = None;
@@ -144,7 +145,7 @@ fn drain_folders(worker: &mut Worker, record: &Record) -> Result<(u64, usize), W
 }
 
 /// Exchanges what stands at the path for a fresh tombstone. False: somebody has it locked or open.
-fn rotate(flow: &Flow, settings: &Settings, spool: &Spool, run: &RunId) -> Result<bool, String> {
+pub(super) fn rotate(flow: &Flow, settings: &Settings, spool: &Spool, run: &RunId) -> Result<bool, String> {
     let fail = |error: spool::SpoolError| error.to_string();
     let entry = flow.next_entry();
     let (file, stat) = match spool.at_path().map_err(fail)? {

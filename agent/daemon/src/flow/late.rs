@@ -33,11 +33,17 @@ pub(super) struct Mark {
     pub(super) by_content: bool,
     /// The folders' old places too.
     pub(super) folders: bool,
+    /// What stands at the spool's place stays there, if it is our tombstone: only what was taken from there before is carried over.
+    pub(super) keep_place: bool,
 }
 
 impl Mark {
     fn and(self, other: Self) -> Self {
-        Self { by_content: self.by_content || other.by_content, folders: self.folders || other.folders }
+        Self {
+            by_content: self.by_content || other.by_content,
+            folders: self.folders || other.folders,
+            keep_place: self.keep_place && other.keep_place,
+        }
     }
 }
 
@@ -67,7 +73,10 @@ impl Flow {
 
     /// The original may have changed between the commit and its being set aside.
     pub(super) fn mark_by_content(&self, record: &Record) {
-        self.mark_as(&record.key(), Mark { by_content: true, folders: record.has_folders() });
+        self.mark_as(
+            &record.key(),
+            Mark { by_content: true, folders: record.has_folders(), ..Mark::default() },
+        );
     }
 
     /// A user arrives who may be on Maildir.

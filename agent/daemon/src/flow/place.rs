@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use mailready_worker::RunId;
 use mailready_worker::wire::{Order, Report};
 
-use super::Flow;
 use super::crew::Worker;
 use super::spool::{self, AtPath, Spool};
+use super::{Flow, drain};
 use crate::settings::Settings;
 
 /// How long somebody may have a tombstone open or locked before it is left for the next round.
@@ -68,15 +68,17 @@ pub(super) fn spool(
         }
         let (file, stat) = match spool.at_path().map_err(fail)? {
             AtPath::File(file, stat) if spool::is_tombstone(&file, run) => (file, stat),
-            AtPath::File(..) => {
-                return Err("another file than our tombstone stands where the spool was".to_owned());
-            }
             AtPath::Foreign(what) => return Err(format!("{what} stands where the spool was")),
-            // Somebody removed the tombstone: a fresh one, so that there is something to lock and to exchange.
-            AtPath::Nothing => {
-                let entry = flow.next_entry();
-                spool.make_tombstone(run, entry, spool.usual_ownership().map_err(fail)?).map_err(fail)?;
-                spool.place(run, entry).map_err(fail)?;
+            // Somebody removed the tombstone, or a program has put an mbox of its own there: a fresh tombstone, and what is new in that mbox.
+            AtPath::Nothing | AtPath::File(..) => {
+                if drain::rotate(flow, settings, spool, run)? {
+                    late += take_newest(spool, run, worker)?;
+                    continue;
+                }
+                if Instant::now() > deadline {
+                    return Err("the file at the spool's place is locked or open".to_owned());
+                }
+                std::thread::sleep(PAUSE);
                 continue;
             }
         };
@@ -100,4 +102,15 @@ pub(super) fn spool(
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// What is new in the archive entry that was made last, if it is an mbox; it stays in the archive.
+fn take_newest(spool: &Spool, run: &RunId, worker: &mut Worker) -> Result<u64, String> {
+    let fail = |error: spool::SpoolError| error.to_string();
+    let newest = spool.entries(run).map_err(fail)?.pop().filter(|entry| *entry > 0);
+    let Some(file) = newest.map(|entry| spool.open_entry(run, entry)).transpose().map_err(fail)?.flatten()
+    else {
+        return Ok(0);
+    };
+    if spool::is_tombstone(&file, run) { Ok(0) } else { Ok(placed(worker, Order::BackRest, Some(&file))?.0) }
 }

@@ -233,6 +233,11 @@ impl Spool {
         }
     }
 
+    /// Whether what stands at the path begins with this run's tombstone, whatever is behind it.
+    pub(super) fn is_tombstone_at_path(&self, run: &RunId) -> Result<bool> {
+        Ok(matches!(self.at_path()?, AtPath::File(file, _) if is_tombstone(&file, run)))
+    }
+
     /// Name of an entry in the archive folder.
     pub(super) fn entry_name(run: &RunId, entry: u64) -> String {
         format!("{run}.{entry}")
