@@ -18,8 +18,11 @@ const LOG: &str = "dovecot.index.log";
 pub const FILES: [&str; 4] = [LOG, "dovecot.index.log.2", "dovecot.index", "dovecot.index.cache"];
 
 /// An index was carried over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Index;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Index {
+    /// It says that it has seen the Maildir ([`crate::index_note`]), in what stands in its log behind this length.
+    pub(crate) noted: Option<u64>,
+}
 
 /// Copies the index in `from` to the mailbox folder `to`, in place of what is there. `None`: there is none, and none is left.
 pub(crate) fn carry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, sync: SyncHow) -> Result<Option<Index>> {
@@ -49,7 +52,7 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, syncer: &Syncer) ->
         syncer.take(new);
     }
     syncer.take(dir::open(to, ".")?);
-    Ok(Some(Index))
+    Ok(Some(Index::default()))
 }
 
 /// Removes what an earlier copy has left.

@@ -43,6 +43,7 @@ mod header;
 mod header_lines;
 mod hex;
 pub mod index;
+mod index_note;
 mod keywords;
 mod known_mail;
 pub mod layout;

@@ -19,7 +19,8 @@ use crate::reading::{Given, Reading, State};
 use crate::split::Splitter;
 use crate::window::Window;
 use crate::{
-    Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, index, keywords, output, receipt, uidlist,
+    Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, index, index_note, keywords, output,
+    receipt, uidlist,
 };
 use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
@@ -204,6 +205,7 @@ impl Stage {
             let path = self.plan.source.path.clone();
             return Err(Error::Changed { path, offset: end, why: "it became shorter" });
         }
+        self.forget_note()?;
         let folder = self.folder()?;
         let mut out = Output::open(folder.as_fd(), self.closed.take().ok_or_else(|| self.of_no_use())?)?;
         let from = self.take_back_last(&mut out)?;
@@ -290,6 +292,7 @@ impl Stage {
         let Some(now) = not_recent.filter(|_| not_recent != self.plan.known.not_recent) else {
             return Ok(());
         };
+        self.forget_note()?;
         // Where they are decided by their own headers so far, any of them may be in the wrong place.
         let before = self.plan.known.not_recent.replace(now);
         let changed = before.map_or(0..u64::MAX, |before| before.min(now)..before.max(now));
@@ -316,6 +319,27 @@ impl Stage {
         self.index = None;
         self.index = index::copy(from, folder.as_fd(), &self.ground.syncer)?;
         Ok(self.index.is_some())
+    }
+
+    /// See [`crate::Tree::complete_index`].
+    pub(crate) fn complete_index(&mut self) -> Result<()> {
+        if self.index.is_none_or(|index| index.noted.is_some()) {
+            return Ok(());
+        }
+        if let Some((log, length)) = index_note::append(self.folder()?.as_fd())? {
+            self.ground.syncer.take(log);
+            self.index = Some(Index { noted: Some(length) });
+        }
+        Ok(())
+    }
+
+    /// The mailbox is about to change.
+    fn forget_note(&mut self) -> Result<()> {
+        if let Some(length) = self.index.and_then(|index| index.noted) {
+            self.ground.syncer.take(index_note::take_back(self.folder()?.as_fd(), length)?);
+            self.index = Some(Index { noted: None });
+        }
+        Ok(())
     }
 
     pub(crate) fn drop_index(&mut self) -> Result<()> {

@@ -165,6 +165,12 @@ impl Tree {
         self.boxes.get_mut(&position).map_or(Ok(false), |stage| stage.carry_index(index_folder))
     }
 
+    /// Says that the carried index and the mailbox hold the same messages, so that the first client need not wait until Dovecot has looked for itself. Without
+    /// an index, or if this was said already, nothing is done.
+    pub fn complete_index(&mut self, position: usize) -> Result<()> {
+        self.boxes.get_mut(&position).map_or(Ok(()), Stage::complete_index)
+    }
+
     /// Removes the copy of the index: Dovecot is going to make one.
     pub fn drop_index(&mut self, position: usize) -> Result<()> {
         self.boxes.get_mut(&position).map_or(Ok(()), Stage::drop_index)

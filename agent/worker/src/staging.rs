@@ -326,6 +326,10 @@ impl<'a> Staging<'a> {
                 .map_err(Stop::engine_at(Step::Refresh, position))?;
             self.boxes[position].told = told;
         }
+        let told = self.boxes[position].told.clone();
+        if told.is_exactly(self.stage(position)?.summary()) {
+            self.tree.complete_index(position).map_err(Stop::engine_at(Step::Refresh, position))?;
+        }
         Ok(now != before)
     }
 

@@ -35,6 +35,12 @@ impl ToldBox {
         self.messages?.checked_sub(self.recent?)
     }
 
+    /// Whether Dovecot knows of every message in this mailbox, and of no other.
+    pub(crate) fn is_exactly(&self, staged: &Summary) -> bool {
+        let told = (self.messages, self.uid_next, self.uid_validity);
+        told == (Some(staged.messages), Some(staged.uid_next), Some(staged.uid_validity))
+    }
+
     /// Whether this mailbox is what Dovecot told, or that and nothing but mail that came after it was told.
     pub(crate) fn agrees_with(&self, staged: &Summary) -> bool {
         let came = match self.messages {
