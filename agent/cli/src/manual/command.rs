@@ -21,8 +21,8 @@ pub(crate) fn page() -> String {
          time, mailready-agent(8). This is the command by which its operator asks it, and tells it what to do. It changes \
          nobody who has not been named, here or in mailready.toml(5).\n\n\
          All commands but convert-file and check-config go to the agent over its control socket (agent.control). One sees \
-         one's own state; root and the group adm see all. Changing something takes root, but users may hold and release \
-         themselves.",
+         one's own state; root and the group adm see all. Changing something takes root, but users may hold, release, \
+         verify and roll back themselves.",
     );
     page.heading("COMMANDS");
     for command in &commands {
@@ -69,9 +69,20 @@ fn json(page: &mut Page) {
          refused), on_maildir (true or false), text",
     );
     page.item(
+        "rollback",
+        "version; users: a list of user, answer (rolledback, mbox (was on mbox), waiting, blocked, failed, stopped, refused), \
+         on_mbox (true or false), text",
+    );
+    page.item(
+        "verify",
+        "version; users: a list of user, answer (verified, damaged, mbox, waiting, blocked, failed, stopped, refused), and \
+         counts of messages: same, gone (deleted since), lost, damaged, unknown (Dovecot shows it in the original, the receipt \
+         does not have it), unseen (the other way round); mailboxes, missing (their original is not there any more); reason",
+    );
+    page.item(
         "status",
         "version; users: a list of user, state (mbox, staging, staged, waiting, committing, maildir, held, blocked, failed, \
-         rolledback), and as far as they are known run, messages, messages_total, bytes, bytes_total, reason, code (the reason \
+         rollingback, rolledback), and as far as they are known run, messages, messages_total, bytes, bytes_total, reason, code (the reason \
          as a stable word), mend, since, until, by, ahead, mail, original, uid",
     );
     page.item(

@@ -51,3 +51,52 @@ fn line(record: &Record) -> Option<String> {
     let _ = writeln!(line, "{}:::::::userdb_mail=maildir:{maildir}{layout}", record.user);
     Some(line)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{INBOX, RECORD_VERSION, Served, SourceRecord};
+
+    fn record(user: &str, phase: Phase, layout: Layout) -> Record {
+        Record {
+            version: RECORD_VERSION,
+            run: "20260101T000000Z-0123456789abcdef".into(),
+            user: user.into(),
+            uid: 1000,
+            gid: 1000,
+            phase,
+            maildir: format!("/home/{user}/Maildir").into(),
+            work: format!("/home/{user}/.mailready").into(),
+            archive: "/var/mail/.mailready".into(),
+            started: 1,
+            home: format!("/home/{user}").into(),
+            boxes: 1,
+            served: Served { layout, ..Served::default() },
+            source: vec![SourceRecord {
+                name: INBOX.into(),
+                path: format!("/var/mail/{user}").into(),
+                dev: 1,
+                ino: 2,
+                length: 3,
+            }],
+        }
+    }
+
+    #[test]
+    fn it_names_those_who_are_on_maildir_and_their_layout() {
+        let state = tempfile::tempdir().unwrap();
+        let records = [
+            record("bob", Phase::Converted, Layout::Fs),
+            record("ann", Phase::Converted, Layout::MaildirPlusPlus),
+            record("cy", Phase::RollingBack, Layout::Fs),
+            record("dee", Phase::Undone, Layout::Fs),
+            record("ev:il", Phase::Converted, Layout::Fs),
+        ];
+        write(state.path(), records.iter()).unwrap();
+        let text = std::fs::read_to_string(state.path().join(NAME)).unwrap();
+        assert_eq!(
+            text,
+            "ann:::::::userdb_mail=maildir:/home/ann/Maildir\nbob:::::::userdb_mail=maildir:/home/bob/Maildir:LAYOUT=fs\n"
+        );
+    }
+}
