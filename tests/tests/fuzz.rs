@@ -2,7 +2,12 @@
 //!
 //! `MAILREADY_LONG=1` takes a hundred times as many; `tests/fuzz/run` is for hours, and goes where the code has not been yet.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "these are tests: what fails here fails the test"
+)]
 
 #[path = "../fuzz/mutate.rs"]
 mod mutate;

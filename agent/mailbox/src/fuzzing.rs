@@ -103,27 +103,36 @@ pub fn from_line_right(line: &[u8], crlf: bool) -> Option<i64> {
     right::parse(line, crlf).map(|stamp| stamp.unix_seconds(&mut LocalTime::new(&Zone::utc())))
 }
 
-/// What a header filter makes of a message that comes in pieces, what it tells, and how many bytes the header has, if it ended.
-pub fn filter(
-    server: Server,
-    pieces: &[&[u8]],
-) -> (Vec<u8>, Vec<(String, Vec<u8>)>, Option<usize>, Option<[u8; 16]>) {
+/// What a header filter makes of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filtered {
+    /// What is shown of its header; behind the header's end nothing is.
+    pub shown: Vec<u8>,
+    /// What was told, in order.
+    pub told: Vec<(String, Vec<u8>)>,
+    /// Bytes of the header, if it ended.
+    pub ended: Option<usize>,
+    pub md5: Option<[u8; 16]>,
+}
+
+/// Filters a message that comes in pieces.
+pub fn filter(server: Server, pieces: &[&[u8]]) -> Filtered {
     let mut filter = Filter::of(server);
     filter.begin(b"From a@b Fri Nov  9 22:33:52 2001\n");
-    let (mut out, mut told, mut before) = (Vec::new(), Vec::new(), 0);
-    let mut ended = None;
+    let (mut shown, mut told, mut before, mut ended) = (Vec::new(), Vec::new(), 0, None);
     let mut tell = |which, value: &[u8]| told.push((format!("{which:?}"), value.to_vec()));
     for piece in pieces {
-        if let Fed::Ended(n) = filter.feed(piece, &mut out, &mut tell) {
+        if let Fed::Ended(n) = filter.feed(piece, &mut shown, &mut tell) {
             ended = Some(before + n);
             break;
         }
         before += piece.len();
     }
     if ended.is_none() {
-        filter.finish(&mut out, &mut tell);
+        filter.finish(&mut shown, &mut tell);
     }
-    (out, told, ended, filter.fingerprint().map(|who| who.md5))
+    let md5 = filter.fingerprint().map(|who| who.md5);
+    Filtered { shown, told, ended, md5 }
 }
 
 /// A line of a uidlist.

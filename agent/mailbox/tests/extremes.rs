@@ -4,7 +4,12 @@
 //! a header of 100 MB, a message of more than 2 GiB and a million messages (about 5 GB of disk below `TMPDIR`, which should be one;
 //! with `--release` some minutes).
 
-#![allow(clippy::unwrap_used, reason = "these are tests: what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "these are tests: what fails here fails the test, and what a process of its own needed it says"
+)]
 
 use mailready_mailbox::convert_file::{Converted, Options, convert_file};
 use mailready_mailbox::{Rules, Server, Zone};
@@ -94,7 +99,7 @@ fn sizes(file: &Path) -> (u64, u64, u64) {
 fn a_large_header_takes_no_more_memory_than_a_small_one() {
     fn make(file: &mut File, size: u64) {
         let mut out = BufWriter::new(file);
-        write!(out, "{FROM}Subject: large\n").unwrap();
+        writeln!(out, "{FROM}Subject: large").unwrap();
         let line = format!("X-Large: {}\n\tfolded\n", "x".repeat(1000));
         for _ in 0..size / 2 / line.len() as u64 {
             out.write_all(line.as_bytes()).unwrap();

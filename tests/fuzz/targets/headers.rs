@@ -14,15 +14,17 @@ pub fn header(data: &[u8]) {
             let pieces: Vec<&[u8]> = data.chunks(size).collect();
             assert_eq!(filter(server, &pieces), whole, "{server} in pieces of {size}");
         }
-        let (out, _, ended, _) = whole;
-        assert!(ended.is_none_or(|n| n <= data.len()));
+        let out = whole.shown;
+        assert!(whole.ended.is_none_or(|n| n <= data.len()));
         if server == Server::Dovecot {
-            if !data.contains(&0) {
-                nothing_hidden_is_shown(&out);
+            // With a NUL in it, a name can be made to look like another one.
+            if data.contains(&0) {
+                continue;
             }
+            nothing_hidden_is_shown(&out);
             // What is shown of a header is shown of it again, but for a CR in front of another.
             if !data.windows(2).any(|two| two == b"\r\r") {
-                assert_eq!(filter(server, &[&out]).0, out);
+                assert_eq!(filter(server, &[&out]).shown, out);
             }
         }
     }

@@ -53,12 +53,13 @@ fn end_of_message(data: &[u8], header: usize) -> usize {
     let natural = natural_end(data, header);
     let mut at = header;
     let mut length = None;
-    let mut pending = false;
+    // The Content-Length under way, with the lines that continue it, and whether all of them are whole.
+    let mut open: Option<(String, bool)> = None;
     while at < natural {
         let line = &data[at..natural.min(at + line_length(&data[at..]))];
         let next = at + line.len();
         if line == b"\n" || line == b"\r\n" {
-            let Some(length) = length else { return natural };
+            let Some(length) = length.or(open.and_then(|(value, _)| number(&value))) else { return natural };
             return if next + length > natural {
                 lands(data, next, length).unwrap_or(natural)
             } else {
@@ -66,22 +67,26 @@ fn end_of_message(data: &[u8], header: usize) -> usize {
             };
         }
         let text = String::from_utf8_lossy(line).to_ascii_lowercase();
-        if let Some(value) = text.strip_prefix("content-length: ")
-            && length.is_none()
-        {
-            pending = !line.ends_with(b"\n");
-            let digits = value.trim_end_matches(['\n', '\r', ' ']);
-            if !pending {
-                length = digits.parse::<usize>().ok();
-            }
+        let whole = line.ends_with(b"\n");
+        if let (Some((value, all_whole)), true) = (&mut open, text.starts_with([' ', '\t'])) {
+            value.push_str(&text);
+            *all_whole = whole;
+        } else {
+            length = length.or(open.take().and_then(|(value, _)| number(&value)));
+            open = text.strip_prefix("content-length: ").map(|value| (value.to_owned(), whole));
         }
         at = next;
     }
     // No empty line: the one that separates a body beginning with From_ from its header looked like a separator.
-    let Some(length) = length.filter(|l| *l > 0 && !pending) else { return natural };
+    let length = length.or(open.filter(|(_, whole)| *whole).and_then(|(value, _)| number(&value)));
+    let Some(length) = length.filter(|l| *l > 0) else { return natural };
     let separator = separator_length(&data[natural..]);
     let blank = if natural == header { separator == 1 } else { data[natural - 1] == b'\n' };
     lands(data, natural + if blank { separator } else { 0 }, length).unwrap_or(natural)
+}
+
+fn number(value: &str) -> Option<usize> {
+    value.trim_end_matches(['\n', '\r', ' ', '\t']).parse().ok()
 }
 
 fn lands(data: &[u8], body: usize, length: usize) -> Option<usize> {
