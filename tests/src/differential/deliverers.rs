@@ -8,6 +8,7 @@ use crate::lab::mail::Seeded;
 use crate::lab::{Doing, LabError, Machine, Result, User};
 
 use super::letters::{Letter, crlf, pick};
+use super::stand::Stand;
 
 /// A deliverer or another program that appends to an mbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,33 +51,37 @@ impl Deliverer {
         Self::ALL[pick(random, Self::ALL.len())]
     }
 
-    /// Delivers to the mbox at `path`, which is the folder `name` (as on the wire) to Dovecot. No session must be open.
+    /// Delivers to a folder, by its name as on the wire. No session must be open.
     ///
     /// # Errors
     /// If a program fails or a file cannot be written.
-    pub fn deliver(
-        self,
-        machine: &Machine,
-        user: &User,
-        name: &str,
-        path: &str,
-        letter: &Letter,
-    ) -> Result<()> {
+    pub fn deliver(self, stand: &Stand, user: &User, wire: &str, letter: &Letter) -> Result<()> {
+        let machine = &stand.machine;
         let as_it_is = matches!(self, Self::DovecotLda | Self::Mutt);
         match self {
             _ if as_it_is && !letter.suits_dovecot() => {
-                append(machine, user, path, &Self::Postfix.written(letter))
+                append(machine, user, &stand.mbox(user, wire), &Self::Postfix.written(letter))
             }
             // Without a recipe of the user's, procmail knows the inbox alone.
-            Self::Procmail if name == "INBOX" => {
+            Self::Procmail if wire == "INBOX" => {
                 program(machine, "/usr/bin/procmail", &["-f", letter.sender, "-d", &user.name], letter)
             }
             Self::DovecotLda => {
-                let lda = "/usr/lib/dovecot/dovecot-lda";
-                let name = utf8(name);
-                program(machine, lda, &["-d", &user.name, "-f", letter.sender, "-m", &name], letter)
+                let zone = format!("TZ={}", stand.variation.zone);
+                let name = stand.variation.client_name(&utf8(wire));
+                let lda = [
+                    &zone,
+                    "/usr/lib/dovecot/dovecot-lda",
+                    "-d",
+                    &user.name,
+                    "-f",
+                    letter.sender,
+                    "-m",
+                    &name,
+                ];
+                program(machine, "/usr/bin/env", &lda, letter)
             }
-            _ => append(machine, user, path, &self.written(letter)),
+            _ => append(machine, user, &stand.mbox(user, wire), &self.written(letter)),
         }
     }
 

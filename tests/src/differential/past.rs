@@ -150,9 +150,7 @@ impl Life<'_> {
         self.letters += 1;
         let letter = Letter::next(&mut self.random, self.letters);
         let deliverer = Deliverer::any(&mut self.random);
-        let path = self.stand.mbox(self.user, name);
-        let client = self.stand.variation.client_name(name);
-        deliverer.deliver(&self.stand.machine, self.user, &client, &path, &letter)
+        deliverer.deliver(self.stand, self.user, name, &letter)
     }
 
     /// The mboxes that are used: one stays empty, one as it was found.

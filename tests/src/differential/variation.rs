@@ -18,6 +18,8 @@ pub struct Variation {
     pub dovecot: String,
     /// Lines of `[mail]` in mailready.toml.
     pub mail: String,
+    /// The server's time zone, as in TZ.
+    pub zone: &'static str,
     /// The mbox root, below the home; empty: the home itself.
     pub root: &'static str,
     /// The Maildir to be, with `~` and `%u`.
@@ -40,6 +42,7 @@ impl Variation {
             name: "Debian",
             dovecot: String::new(),
             mail: String::new(),
+            zone: "UTC0",
             root: "mail",
             maildir: "~/Maildir",
             work: "~/.mailready",
@@ -69,6 +72,7 @@ impl Variation {
             name: "summer time",
             dovecot: format!("import_environment = TZ={ZONE}\n"),
             mail: format!("timezone = \"{ZONE}\"\n"),
+            zone: ZONE,
             ..Self::debian()
         }
     }
@@ -84,6 +88,17 @@ impl Variation {
             root: "",
             maildir: "/home/maildirs/%u/Maildir",
             work: "/home/maildirs/%u/work",
+            ..Self::debian()
+        }
+    }
+
+    /// All folders behind a prefix.
+    #[must_use]
+    pub fn prefix() -> Self {
+        Self {
+            name: "a prefix",
+            dovecot: "namespace inbox {\n  prefix = mail/\n  separator = /\n}\n".into(),
+            prefix: "mail/",
             ..Self::debian()
         }
     }

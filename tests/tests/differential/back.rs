@@ -126,6 +126,14 @@ fn three_times_in_summer_time() -> Result<()> {
     there_and_back(Variation::summer_time(), nothing)
 }
 
+/// Dovecot lists the prefix itself as a mailbox, and opens it only if it is a Maildir.
+#[test]
+fn three_times_behind_a_prefix() -> Result<()> {
+    there_and_back(Variation::prefix(), |difference| {
+        difference.starts_with("mail: cannot be opened") || difference.starts_with("messages in each folder")
+    })
+}
+
 /// Where POP3 identifiers are hashes, mail that came to the Maildir goes by its file name there, and an mbox has no place for that.
 #[test]
 fn three_times_with_hashed_identifiers() -> Result<()> {

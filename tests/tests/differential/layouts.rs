@@ -102,13 +102,7 @@ fn the_mbox_root_is_a_link() -> Result<()> {
 
 #[test]
 fn clients_see_a_prefix() -> Result<()> {
-    let prefix = Variation {
-        name: "a prefix",
-        dovecot: "namespace inbox {\n  prefix = mail/\n  separator = /\n}\n".into(),
-        prefix: "mail/",
-        ..Variation::debian()
-    };
-    nothing_changes(prefix)
+    nothing_changes(Variation::prefix())
 }
 
 #[test]
