@@ -121,8 +121,9 @@ impl Report {
 
     fn check(&self) {
         assert!(self.wrong.is_empty(), "{} deaths went wrong", self.wrong.len());
-        // How often an agent looks at a mailbox in its life depends on the clock; what it does for the mail does not.
-        let tolerated = self.deaths.len() / 20;
+        // How often an agent looks at a mailbox in its life, and whether Dovecot has touched its list of UIDs since the look before (then what a rollback wrote is written again), depends on the
+        // clock; what is done for the mail does not.
+        let tolerated = self.deaths.len() / 10;
         assert!(self.not_reached.len() <= tolerated, "{} places were not reached", self.not_reached.len());
         assert_eq!(self.off_the_model().count(), 0, "traces that are no path of the model");
     }
