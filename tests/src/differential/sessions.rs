@@ -6,6 +6,9 @@ use crate::lab::{Differences, Imap, Item, LabError, Look, Pop3, Result, User, qu
 use super::letters::{Letter, crlf, pick};
 use super::stand::Stand;
 
+/// The error of a past whose mbox the old server cannot read, or reads another way each time.
+pub const EVER_NEW: &str = "the old server shows this mail in ever new ways";
+
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -186,10 +189,7 @@ pub fn visit_all(stand: &Stand, user: &User, look: Look) -> Result<()> {
         }
         last = dump;
     }
-    Err(LabError::Setup(format!(
-        "the old server shows this mail in ever new ways:\n{}",
-        stand.complaints().join("\n")
-    )))
+    Err(LabError::Setup(format!("{EVER_NEW}:\n{}", stand.complaints().join("\n"))))
 }
 
 /// A POP3 client that takes some mail away.

@@ -1,7 +1,7 @@
 //! Mailboxes from seeds, converted.
 
-use mailready_tests::differential::{Committed, Past, Stand, Variation};
-use mailready_tests::lab::{Differences, Look, Result, skip};
+use mailready_tests::differential::{Committed, Past, Stand, Variation, sessions};
+use mailready_tests::lab::{Differences, LabError, Look, Result, skip};
 
 /// Without this, no comparison would prove anything.
 #[test]
@@ -76,12 +76,16 @@ fn more_seeds() -> Result<()> {
     }
     let sites = [Variation::debian, Variation::fs, Variation::summer_time, Variation::prefix];
     let looks = [Look::AsClients, Look::WithGuids];
+    let mut lost = 0;
     for seed in 100..112 {
         let number = seed as usize;
-        nothing_changes(
-            sites[number % 4](),
-            Past { seed, rounds: 25, folders: true, look: looks[number % 2] },
-        )?;
+        let past = Past { seed, rounds: 25, folders: true, look: looks[number / 4 % 2] };
+        match nothing_changes(sites[number % 4](), past) {
+            // Dovecot has damaged the mbox itself (2.3 does, now and then, when a session dies): there is nothing to compare.
+            Err(LabError::Setup(why)) if why.starts_with(sessions::EVER_NEW) => lost += 1,
+            done => done?,
+        }
     }
+    assert!(lost < 4, "{lost} of 12 pasts ended with an mbox that the old server could not read itself");
     Ok(())
 }
