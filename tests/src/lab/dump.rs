@@ -237,7 +237,11 @@ impl Folder {
                     let in_order = number.text() == (folder.messages.len() + 1).to_string();
                     folder.messages.push(message.filter(|_| in_order).ok_or_else(|| LabError::Protocol {
                         asked: "FETCH".into(),
-                        got: format!("an incomplete or unordered answer for message {}", number.text()),
+                        got: format!(
+                            "an incomplete or unordered answer for message {}: {}",
+                            number.text(),
+                            facts.text()
+                        ),
                     })?);
                 }
             }
