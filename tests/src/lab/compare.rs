@@ -18,6 +18,8 @@ pub enum Strictness {
     /// All but what only Dovecot's index can hold: MODSEQs, and the keywords of a folder that has more of them than a Maildir
     /// has letters. That is how a Maildir must look when its index was lost.
     WithoutIndex,
+    /// All but mod-sequences, which every mailbox counts for itself: two mailboxes with the same mail.
+    Twins,
 }
 
 /// So many keywords can a Maildir name without Dovecot's index.
@@ -67,8 +69,14 @@ impl Differences {
     /// Compares two states of one folder.
     #[must_use]
     pub fn between_folders(before: &Folder, after: &Folder) -> Self {
+        Self::judged_folders(before, after, Strictness::Exact)
+    }
+
+    /// As [`Self::between_folders`], as strictly as asked for.
+    #[must_use]
+    pub fn judged_folders(before: &Folder, after: &Folder, strictness: Strictness) -> Self {
         let mut all = Self::default();
-        all.folder(before, after, Strictness::Exact);
+        all.folder(before, after, strictness);
         all
     }
 

@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 use std::process::Output;
 
-use mailready_tests::lab::{Daemon, Differences, Dump, Imap, LabError, Machine, Result, Site, User};
+use mailready_tests::lab::{
+    Daemon, Differences, Dump, Imap, LabError, Machine, Result, Site, Strictness, User,
+};
 use mailready_tests::stops::Control;
 
 use super::people;
@@ -130,7 +132,7 @@ impl Lane {
             imap.logout()?;
             Dump { pop3: self.expected.pop3.clone(), ..seen }
         };
-        let found = Differences::between(&self.expected, &after);
+        let found = Differences::judged(&self.expected, &after, Strictness::Twins);
         if found.is_empty() {
             return Ok(());
         }
