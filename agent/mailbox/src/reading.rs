@@ -41,6 +41,7 @@ impl Given {
 pub(crate) struct Last {
     pub(crate) offset: u64,
     pub(crate) messages: u64,
+    pub(crate) unseen: u64,
     pub(crate) position: Position,
     pub(crate) local_offset: i64,
 }
@@ -56,6 +57,8 @@ pub(crate) struct State {
     pub(crate) local_offset: i64,
     /// Messages so far (the pseudo message is none).
     pub(crate) messages: u64,
+    /// Of those, without \Seen.
+    pub(crate) unseen: u64,
     /// Messages up to the last with `O` in its Status.
     pub(crate) old: u64,
     /// Some of those have none.
@@ -100,6 +103,7 @@ impl<'s> Reading<'s> {
             self.state.last = Some(Last {
                 offset: head.offset,
                 messages: self.state.messages,
+                unseen: self.state.unseen,
                 position: self.state.mailbox.position(),
                 local_offset: local.last_offset(),
             });
@@ -152,6 +156,7 @@ impl<'s> Reading<'s> {
         let home = if old { Home::Cur } else { Home::New };
         let ids = self.ids(number, meta, reader);
         self.state.messages += 1;
+        self.state.unseen += u64::from(!flags.contains('S'));
         self.order(Order::Message(Message {
             number,
             offset,

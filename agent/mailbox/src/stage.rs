@@ -71,6 +71,8 @@ pub(crate) struct Ground {
 pub struct Summary {
     /// Messages (the pseudo message is none).
     pub messages: u64,
+    /// Of those, without \Seen.
+    pub unseen: u64,
     /// Bytes of the mbox that the stage holds.
     pub length: u64,
     /// blake3 of those bytes.
@@ -124,6 +126,7 @@ impl Stage {
                 last: None,
                 local_offset: 0,
                 messages: 0,
+                unseen: 0,
                 old: 0,
                 new_before_old: false,
                 uid_validity: 0,
@@ -131,6 +134,7 @@ impl Stage {
             hasher: blake3::Hasher::new(),
             summary: Summary {
                 messages: 0,
+                unseen: 0,
                 length: 0,
                 hash: *blake3::hash(b"").as_bytes(),
                 uid_validity: 0,
@@ -225,7 +229,7 @@ impl Stage {
         }
         let Some(last) = last else { return Ok(0) };
         self.state.mailbox.go_back(last.position);
-        self.state.messages = last.messages;
+        (self.state.messages, self.state.unseen) = (last.messages, last.unseen);
         self.state.local_offset = last.local_offset;
         Ok(last.offset)
     }
@@ -266,6 +270,7 @@ impl Stage {
         self.hasher = read?;
         self.summary = Summary {
             messages: self.state.messages,
+            unseen: self.state.unseen,
             length: end,
             hash: *self.hasher.finalize().as_bytes(),
             uid_validity: self.state.uid_validity,

@@ -23,6 +23,7 @@ const AT_MOST: usize = 64 << 20;
 pub(crate) struct ToldBox {
     pub(crate) messages: Option<u64>,
     recent: Option<u64>,
+    unseen: Option<u64>,
     pub(crate) uid_next: Option<u32>,
     pub(crate) uid_validity: Option<u32>,
     pub(crate) highest_modseq: Option<u64>,
@@ -35,10 +36,12 @@ impl ToldBox {
         self.messages?.checked_sub(self.recent?)
     }
 
-    /// Whether Dovecot knows of every message in this mailbox, and of no other.
+    /// Whether Dovecot's index knows of every message in this mailbox, and of no other; and of \Seen as the mbox has it, which is what it lacks first where a
+    /// session died between writing the one and the other.
     pub(crate) fn is_exactly(&self, staged: &Summary) -> bool {
-        let told = (self.messages, self.uid_next, self.uid_validity);
-        told == (Some(staged.messages), Some(staged.uid_next), Some(staged.uid_validity))
+        let told = (self.messages, self.unseen, self.uid_next, self.uid_validity);
+        let here = (staged.messages, staged.unseen, staged.uid_next, staged.uid_validity);
+        told == (Some(here.0), Some(here.1), Some(here.2), Some(here.3))
     }
 
     /// Whether this mailbox is what Dovecot told, or that and nothing but mail that came after it was told.
@@ -105,6 +108,7 @@ impl Told {
             let told = ToldBox {
                 messages: number("messages"),
                 recent: number("recent"),
+                unseen: number("unseen"),
                 uid_next: uid("uidnext"),
                 uid_validity: uid("uidvalidity"),
                 highest_modseq: number("highestmodseq").filter(|modseq| *modseq != 0),
@@ -197,6 +201,7 @@ mod tests {
             ToldBox { messages: Some(5), uid_next: Some(9), uid_validity: Some(7), ..ToldBox::default() };
         let staged = |messages, uid_next, uid_validity| Summary {
             messages,
+            unseen: 0,
             length: 0,
             hash: [0; 32],
             uid_validity,

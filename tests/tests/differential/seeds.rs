@@ -53,7 +53,6 @@ fn folders_whose_guids_were_asked_for() -> Result<()> {
 
 /// In one folder of this past the mbox says \Seen of a message and Dovecot's index does not know it yet.
 #[test]
-#[ignore = "open: doveadm's status does not take that in as SELECT does; clients are told of the flag a little later"]
 fn a_flag_that_the_index_has_not_taken_in() -> Result<()> {
     nothing_changes(Variation::debian(), Past { seed: 21, look: Look::WithGuids, ..PAST })
 }

@@ -114,7 +114,7 @@ impl Dovecot {
         if Path::new(server.as_ref()).exists() {
             arguments.extend(["-S", &server]);
         }
-        arguments.extend(["-u", user, "messages recent uidnext uidvalidity highestmodseq guid"]);
+        arguments.extend(["-u", user, "messages recent unseen uidnext uidvalidity highestmodseq guid"]);
         let masks = masks(prefix);
         arguments.extend(masks.iter().map(String::as_str));
         self.run_into("doveadm", &arguments, told)
