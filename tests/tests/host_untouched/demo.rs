@@ -33,6 +33,7 @@ fn it_shows_the_same_mail_and_leaves_the_host_alone() {
     let said = text(&output);
     assert!(said.contains("122 messages before, 122 after"), "{said}");
     assert!(said.contains("no difference"), "{said}");
+    assert!(said.contains("is in the Maildir, byte for byte"), "{said}");
     assert!(!said.contains('\x1b'), "plain where there is no terminal: {said}");
     before.assert_same(&Host::look());
 }
