@@ -44,7 +44,7 @@ pub use mailready_mailbox::{RunId, tombstone};
 
 /// What `doveadm` is run with for [`Order::CheckCompare`](wire::Order::CheckCompare), behind `-c WORK/check-RUNID/dovecot.conf`: with the size before the text, each message can be told from the next.
 pub const CHECK_ARGUMENTS: [&str; 5] =
-    ["-f", "pager", "fetch", "mailbox uid date.received.unixtime size.physical text", "ALL"];
+    ["-f", "pager", "fetch", "mailbox uid date.received.unixtime text", "ALL"];
 
 use channel::Channel;
 use job::Purpose;

@@ -1,9 +1,11 @@
-//! What `doveadm -f pager fetch 'mailbox uid date.received.unixtime size.physical text'` prints, message by message.
+//! What `doveadm -f pager fetch 'mailbox uid date.received.unixtime text'` prints, message by message.
 //!
-//! A line a field, the text last and without any escape, then a form feed on a line of its own unless it was the last message. The text may hold all of that, too: so it is read by its size.
+//! A line a field, the text last and without any escape, then a form feed on a line of its own unless it was the last message. Dovecot is not asked for sizes: of some
+//! messages in an mbox it has a wrong one, and then refuses to show them. So a text ends where the fields of another message begin; a message that
+//! holds such lines itself is told as damaged, never as the same.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 
 /// One message as Dovecot shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,67 +19,98 @@ pub(super) struct Message {
     pub(super) hash: [u8; 32],
 }
 
-/// Lines before the text are short; mailbox names have a limit.
-const LINE_MAX: u64 = 64 << 10;
+/// All fields before a text are shorter; mailbox names have a limit.
+const FIELDS_MAX: usize = 64 << 10;
+
+/// Bytes looked at together, all fields of a message among them.
+const PIECE: usize = 512 << 10;
 
 pub(super) struct Shown<R = File> {
-    lines: BufReader<R>,
-    piece: Vec<u8>,
+    from: R,
+    buffer: Vec<u8>,
+    /// What is not read yet begins here.
+    at: usize,
+    ended: bool,
 }
 
 impl<R: Read> Shown<R> {
     pub(super) fn new(from: R) -> Self {
-        Self { lines: BufReader::with_capacity(1 << 20, from), piece: vec![0; 256 << 10] }
+        Self { from, buffer: Vec::with_capacity(PIECE), at: 0, ended: false }
     }
 
     /// The next message; `None` at the end. Anything that is not as above is an error.
     pub(super) fn next(&mut self) -> io::Result<Option<Message>> {
-        let Some(mailbox) = self.field("mailbox: ")? else { return Ok(None) };
-        let uid = self.number("uid: ")?;
-        let date = self.number("date.received.unixtime: ")?;
-        let size: u64 = self.number("size.physical: ")?;
-        if self.field("text:")?.as_deref() != Some("") {
-            return Err(broken());
+        self.fill()?;
+        if self.at == self.buffer.len() {
+            return Ok(None);
         }
-        let mut hasher = blake3::Hasher::new();
-        let mut left = size;
-        while left > 0 {
-            let wanted = self.piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let got = self.lines.read(&mut self.piece[..wanted])?;
-            if got == 0 {
-                return Err(broken());
+        let (fields, length) = fields(&self.buffer[self.at..]).ok_or_else(broken)?;
+        self.at += length;
+        let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
+        loop {
+            self.fill()?;
+            let here = &self.buffer[self.at..];
+            // What is nearer to the end may be the beginning of more.
+            let sure = if self.ended { here.len() } else { here.len() - FIELDS_MAX };
+            let end = (0..sure).find(|at| here[*at] == b'\x0c' && is_end(&here[*at..]));
+            let text = end.unwrap_or(sure);
+            hasher.update(&here[..text]);
+            size += text as u64;
+            self.at += text;
+            if end.is_some() {
+                self.at += END.len();
+                break;
             }
-            hasher.update(&self.piece[..got]);
-            left -= got as u64;
-        }
-        let mut end = [0; 2];
-        match self.lines.read(&mut end[..1])? {
-            0 => {}
-            _ => {
-                self.lines.read_exact(&mut end[1..])?;
-                if &end != b"\x0c\n" {
-                    return Err(broken());
-                }
+            if self.ended {
+                break;
             }
         }
+        let Fields { mailbox, uid, date } = fields;
         Ok(Some(Message { mailbox, uid, date, size, hash: *hasher.finalize().as_bytes() }))
     }
 
-    /// A line with that beginning; `None` at the end.
-    fn field(&mut self, name: &str) -> io::Result<Option<String>> {
-        let mut line = Vec::new();
-        (&mut self.lines).take(LINE_MAX).read_until(b'\n', &mut line)?;
-        if line.is_empty() {
-            return Ok(None);
+    /// Has a whole piece ready, unless there is no more.
+    fn fill(&mut self) -> io::Result<()> {
+        if self.ended || self.buffer.len() - self.at >= 2 * FIELDS_MAX {
+            return Ok(());
         }
-        let line = String::from_utf8(line).map_err(|_| broken())?;
-        let value = line.strip_suffix('\n').and_then(|line| line.strip_prefix(name)).ok_or_else(broken)?;
-        Ok(Some(value.to_owned()))
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        let wanted = (PIECE - self.buffer.len()) as u64;
+        let got = (&mut self.from).take(wanted).read_to_end(&mut self.buffer)?;
+        self.ended = got as u64 != wanted;
+        Ok(())
     }
+}
 
-    fn number<T: std::str::FromStr>(&mut self, name: &str) -> io::Result<T> {
-        self.field(name)?.and_then(|text| text.parse().ok()).ok_or_else(broken)
-    }
+/// What stands before a text.
+struct Fields {
+    mailbox: String,
+    uid: u32,
+    date: i64,
+}
+
+/// Between two messages.
+const END: &[u8] = b"\x0c\n";
+
+fn is_end(rest: &[u8]) -> bool {
+    rest.strip_prefix(END).is_some_and(|rest| fields(rest).is_some())
+}
+
+/// The fields at the beginning, and how long they are.
+fn fields(from: &[u8]) -> Option<(Fields, usize)> {
+    let mut at = 0;
+    let mut field = |name: &str| {
+        let line = &from[at..];
+        let line = &line[..line.iter().take(FIELDS_MAX).position(|byte| *byte == b'\n')?];
+        at += line.len() + 1;
+        std::str::from_utf8(line).ok()?.strip_prefix(name)
+    };
+    let mailbox = field("mailbox: ")?.to_owned();
+    let uid = field("uid: ")?.parse().ok()?;
+    let date = field("date.received.unixtime: ")?.parse().ok()?;
+    field("text:").filter(|rest| rest.is_empty())?;
+    Some((Fields { mailbox, uid, date }, at))
 }
 
 fn broken() -> io::Error {
@@ -89,17 +122,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_told_apart_by_their_sizes_whatever_is_in_them() {
+    fn messages_are_told_apart_by_the_fields_of_the_next_one() {
         let text = b"a\n\x0c\nmailbox: x\nuid: 1\n\0";
-        let one = format!(
-            "mailbox: lists/d\u{e4}b x\nuid: 7\ndate.received.unixtime: -5\nsize.physical: {}\ntext:\n",
-            text.len()
-        );
-        let mut printed = one.into_bytes();
+        let mut printed =
+            "mailbox: lists/d\u{e4}b x\nuid: 7\ndate.received.unixtime: -5\ntext:\n".to_owned().into_bytes();
         printed.extend_from_slice(text);
-        printed.extend_from_slice(
-            b"\x0c\nmailbox: INBOX\nuid: 1\ndate.received.unixtime: 1767279600\nsize.physical: 0\ntext:\n",
-        );
+        printed
+            .extend_from_slice(b"\x0c\nmailbox: INBOX\nuid: 1\ndate.received.unixtime: 1767279600\ntext:\n");
         let mut shown = Shown::new(printed.as_slice());
         let first = shown.next().unwrap().unwrap();
         assert_eq!(
@@ -107,14 +136,29 @@ mod tests {
             ("lists/d\u{e4}b x", 7, -5, 23)
         );
         assert_eq!(first.hash, *blake3::hash(text).as_bytes());
-        assert_eq!(shown.next().unwrap().unwrap().mailbox, "INBOX");
+        let second = shown.next().unwrap().unwrap();
+        assert_eq!((second.mailbox.as_str(), second.size), ("INBOX", 0));
         assert_eq!(shown.next().unwrap(), None);
-        for cut in 1..printed.len() - 1 {
-            let mut shown = Shown::new(&printed[..cut]);
-            // Cut behind a whole message it is a shorter answer, everywhere else it is none.
-            while let Ok(Some(message)) = shown.next() {
-                assert_eq!(message.uid, 7, "cut at {cut}");
+        assert!(Shown::new(&printed[1..]).next().is_err());
+    }
+
+    #[test]
+    fn texts_of_any_size_are_read_to_their_end() {
+        let sizes = [0, 1, FIELDS_MAX - 1, PIECE - 60, PIECE, PIECE + 1, 3 * PIECE + 7];
+        let mut printed = Vec::new();
+        for (number, size) in sizes.iter().enumerate() {
+            if number > 0 {
+                printed.extend_from_slice(END);
             }
+            let head = format!("mailbox: INBOX\nuid: {}\ndate.received.unixtime: 0\ntext:\n", number + 1);
+            printed.extend_from_slice(head.as_bytes());
+            printed.extend(std::iter::repeat_n(b'\x0c', *size));
         }
+        let mut shown = Shown::new(printed.as_slice());
+        for (number, size) in sizes.iter().enumerate() {
+            let message = shown.next().unwrap().unwrap();
+            assert_eq!((message.uid, message.size), (number as u32 + 1, *size as u64));
+        }
+        assert_eq!(shown.next().unwrap(), None);
     }
 }

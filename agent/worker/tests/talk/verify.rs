@@ -11,12 +11,13 @@ use crate::user::{Agent, User, message};
 /// As Dovecot's tool prints these messages: mailbox, UID, subject.
 fn shown(messages: &[(&str, u32, &str)]) -> OwnedFd {
     let mut file = tempfile::tempfile().unwrap();
-    for (mailbox, uid, subject) in messages {
+    for (number, (mailbox, uid, subject)) in messages.iter().enumerate() {
         let text = message(subject);
         // Without its From_ line and the last line end, which are the mbox's.
         let text = text.split_once('\n').unwrap().1.strip_suffix('\n').unwrap();
         let head = format!("mailbox: {mailbox}\nuid: {uid}\ndate.received.unixtime: 1767261600\n");
-        write!(file, "{head}size.physical: {}\ntext:\n{text}\x0c\n", text.len()).unwrap();
+        let between = if number > 0 { "\x0c\n" } else { "" };
+        write!(file, "{between}{head}text:\n{text}").unwrap();
     }
     std::io::Seek::rewind(&mut file).unwrap();
     file.into()
