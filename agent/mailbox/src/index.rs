@@ -24,12 +24,13 @@ pub(crate) struct Index {
     pub(crate) noted: Option<u64>,
 }
 
-/// Copies the index in `from` to the mailbox folder `to`, in place of what is there. `None`: there is none, and none is left.
-pub(crate) fn carry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, sync: SyncHow) -> Result<Option<Index>> {
-    let syncer = Syncer::new(sync);
+/// Copies the index in `from` to the folder `to`, in place of what is there, and makes it durable: from an mbox's side to a Maildir's or
+/// back. `false`: there is none, and none is left.
+pub fn carry(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool> {
+    let syncer = Syncer::new(SyncHow::PerFile);
     let carried = copy(from, to, &syncer)?;
     syncer.wait()?;
-    Ok(carried)
+    Ok(carried.is_some())
 }
 
 /// [`carry`], not durable before the syncer says so.

@@ -152,11 +152,6 @@ impl Tree {
         self.boxes.iter().map(|(position, stage)| (*position, stage))
     }
 
-    /// All mailboxes in their order, to add to them.
-    pub fn boxes_mut(&mut self) -> impl Iterator<Item = (usize, &mut Stage)> {
-        self.boxes.iter_mut().map(|(position, stage)| (*position, stage))
-    }
-
     /// Copies Dovecot's index of the mbox (the files [`crate::index::FILES`] in `index_folder`) into the mailbox, in place of an earlier copy;
     /// files that are gone are gone from the copy. `false`: there is none.
     ///
@@ -200,7 +195,8 @@ impl Tree {
         let root = self.ground.root.as_fd();
         let given = marker.sources.iter().map(|s| s.uid_validity).max().unwrap_or(0);
         let present = u32::try_from(now()).unwrap_or(0);
-        validity::seed(root, given.max(self.uid_validity_given).max(present), self.ground.sync)?;
+        let given = given.max(self.uid_validity_given).max(present);
+        validity::write(root, given)?.into_iter().flatten().for_each(|file| self.ground.syncer.take(file));
         let file = marker.write(root)?;
         if self.ground.sync == SyncHow::SyncFs {
             sync_file_system(root)?;

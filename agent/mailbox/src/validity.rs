@@ -7,8 +7,9 @@
 //! The number is in the file, as 8 hexadecimal digits, and in the name of an empty one beside it, which Dovecot renames: that is what
 //! keeps two processes from taking one number.
 
-use crate::{Error, Result, SyncHow, dir};
+use crate::{Error, Result, dir};
 use nix::sys::stat::{Mode, fchmod};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -37,33 +38,34 @@ pub fn highest(folder: BorrowedFd<'_>) -> Result<u32> {
     Ok(highest)
 }
 
-/// Makes the next mailbox of a control folder that has none of these files begin above `value`.
-pub fn seed(folder: BorrowedFd<'_>, value: u32, sync: SyncHow) -> Result<()> {
+/// Makes the next mailbox of a control folder that has none of these files begin above `value`; durable.
+pub fn seed(folder: BorrowedFd<'_>, value: u32) -> Result<()> {
+    write(folder, value)?.into_iter().flatten().try_for_each(|file| dir::sync(&file, NAME))
+}
+
+/// [`seed`], not durable yet; gives the files. `None`: there is no number to begin at.
+pub(crate) fn write(folder: BorrowedFd<'_>, value: u32) -> Result<Option<[File; 2]>> {
     if value == 0 || value > HIGHEST {
-        return Ok(());
+        return Ok(None);
     }
     let mut file = dir::create_file(folder, NAME)?;
     write!(file, "{value:08x}").map_err(Error::io("write", NAME))?;
     let sign = dir::create_file(folder, &format!("{NAME}.{value:08x}"))?;
     let everyone = Mode::S_IRUSR | Mode::S_IRGRP | Mode::S_IROTH;
     fchmod(sign.as_fd(), everyone).map_err(Error::io("set the mode of", NAME))?;
-    match sync {
-        SyncHow::PerFile => [&file, &sign].into_iter().try_for_each(|f| dir::sync(f, NAME)),
-        SyncHow::SyncFs => Ok(()),
-    }
+    Ok(Some([file, sign]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
 
     #[test]
     fn the_highest_number_in_file_or_name_counts() {
         let dir = tempfile::tempdir().unwrap();
         let folder = File::open(dir.path()).unwrap();
         assert_eq!(highest(folder.as_fd()).unwrap(), 0);
-        seed(folder.as_fd(), 0x6b02_59a3, SyncHow::PerFile).unwrap();
+        seed(folder.as_fd(), 0x6b02_59a3).unwrap();
         assert_eq!(std::fs::read_to_string(dir.path().join(NAME)).unwrap(), "6b0259a3");
         assert_eq!(highest(folder.as_fd()).unwrap(), 0x6b02_59a3);
         for (name, expected) in
@@ -80,8 +82,8 @@ mod tests {
     fn what_leaves_no_room_to_count_is_not_a_beginning() {
         let dir = tempfile::tempdir().unwrap();
         let folder = File::open(dir.path()).unwrap();
-        seed(folder.as_fd(), u32::MAX, SyncHow::PerFile).unwrap();
-        seed(folder.as_fd(), 0, SyncHow::PerFile).unwrap();
+        seed(folder.as_fd(), u32::MAX).unwrap();
+        seed(folder.as_fd(), 0).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -5,8 +5,6 @@
 //!
 //! A few threads read: the files are small, the disk is what they wait for, and it answers many questions at once.
 
-use crate::layout::Layout;
-use crate::marker::Marker;
 use crate::receipt::{Entry, Reader};
 use crate::stage::file_name;
 use crate::{Error, OnProgress, Progress, Result, dir, receipt, uidlist};
@@ -49,18 +47,6 @@ impl std::ops::AddAssign for Verified {
         self.messages += more.messages;
         self.bytes += more.bytes;
     }
-}
-
-/// [`verify`] for every mailbox that the marker in the root of a Maildir names. No marker is [`Error::Damaged`].
-pub fn verify_tree(root: BorrowedFd<'_>, layout: Layout, progress: OnProgress<'_>) -> Result<Verified> {
-    let marker =
-        Marker::read(root)?.ok_or_else(|| damaged(crate::marker::NAME, 0, "there is no marker".into()))?;
-    let mut all = Verified::default();
-    for source in &marker.sources {
-        let folder = layout.open(root, &source.name)?;
-        all += verify(folder.as_fd(), &mut |now| progress(all.with(now)))?;
-    }
-    Ok(all)
 }
 
 /// Reads every message file of one mailbox again and compares it with receipt and uidlist, which have to agree line by line. The

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use mailready_mailbox::Layout;
+use mailready_mailbox::{Layout, index};
 use nix::errno::Errno;
 use nix::fcntl::openat;
 use nix::sys::stat::{Mode, mkdirat};
@@ -13,7 +13,7 @@ use nix::unistd::fsync;
 
 use crate::file::{self, FOLDER};
 use crate::folders::Folder;
-use crate::look::{self, INDEX_FILES};
+use crate::look;
 use crate::staging::Staging;
 use crate::told::ToldBox;
 use crate::wire::{Block, Step};
@@ -27,8 +27,7 @@ pub(crate) fn make(staging: &Staging<'_>) -> Result<(), Stop> {
     let told = staging.empties.iter().filter_map(|empty| Some((empty, staging.told.find(&empty.name)?)));
     for (empty, told) in told.take(AT_MOST) {
         match staging.task.job.layout.directory(&empty.name) {
-            Ok(directory) => make_one(staging.task, staging.tree.folder(), &directory, empty, told)
-                .map_err(Stop::failed(Step::Stage))?,
+            Ok(directory) => make_one(staging.task, staging.tree.folder(), &directory, empty, told)?,
             // It has held mail once.
             Err(why) if told.uid_next.is_some_and(|next| next > 1) => {
                 note(&format!("the empty folder {:?}: {why}", empty.name));
@@ -47,28 +46,33 @@ fn make_one(
     directory: &str,
     empty: &Folder,
     told: &ToldBox,
-) -> nix::Result<()> {
+) -> Result<(), Stop> {
+    let failed = Stop::failed(Step::Stage);
     let (Some(validity), Some(next)) = (told.uid_validity, told.uid_next) else { return Ok(()) };
-    let mut folder = openat(root, ".", FOLDER, Mode::empty())?;
-    for level in directory.split('/') {
-        folder = make_folder(&folder, level)?;
-    }
-    for name in ["tmp", "new", "cur"] {
-        make_folder(&folder, name)?;
-    }
-    let private = Mode::S_IRUSR | Mode::S_IWUSR;
-    if task.job.layout == Layout::MaildirPlusPlus {
-        file::write_small(folder.as_fd(), "maildirfolder", b"", private)?;
-    }
-    let guid = told.guid.map(|guid| format!(" G{:032x}", u128::from_be_bytes(guid))).unwrap_or_default();
-    let list = format!("3 V{validity} N{next}{guid}\n");
-    file::write_small(folder.as_fd(), "dovecot-uidlist", list.as_bytes(), private)?;
-    if let Some(index) = look::index_folder(task.place.index(), Some(&empty.path))? {
-        for name in INDEX_FILES {
-            file::copy(index.as_fd(), folder.as_fd(), name)?;
+    let make = || {
+        let mut folder = openat(root, ".", FOLDER, Mode::empty())?;
+        for level in directory.split('/') {
+            folder = make_folder(&folder, level)?;
         }
+        for name in ["tmp", "new", "cur"] {
+            make_folder(&folder, name)?;
+        }
+        let private = Mode::S_IRUSR | Mode::S_IWUSR;
+        if task.job.layout == Layout::MaildirPlusPlus {
+            file::write_small(folder.as_fd(), "maildirfolder", b"", private)?;
+        }
+        let guid = told.guid.map(|guid| format!(" G{:032x}", u128::from_be_bytes(guid))).unwrap_or_default();
+        let list = format!("3 V{validity} N{next}{guid}\n");
+        file::write_small(folder.as_fd(), "dovecot-uidlist", list.as_bytes(), private)?;
+        fsync(&folder).map(|()| folder)
+    };
+    let folder = make().map_err(&failed)?;
+    match look::index_folder(task.place.index(), Some(&empty.path)).map_err(&failed)? {
+        Some(index) => {
+            index::carry(index.as_fd(), folder.as_fd()).map(drop).map_err(Stop::engine(Step::Stage))
+        }
+        None => Ok(()),
     }
-    fsync(&folder)
 }
 
 fn make_folder(above: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {

@@ -107,20 +107,6 @@ pub(crate) fn write_small(
     Ok(file.into())
 }
 
-/// Copies a file, if it is there, and syncs it, its name not.
-pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &str) -> nix::Result<()> {
-    let old = match openat(from, name, OFlag::O_RDONLY | FILE, Mode::empty()) {
-        Ok(old) => old,
-        Err(Errno::ENOENT) => return Ok(()),
-        Err(errno) => return Err(errno),
-    };
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | FILE;
-    let mut new = File::from(openat(to, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
-    std::io::copy(&mut File::from(old), &mut new)
-        .and_then(|_| new.sync_all())
-        .map_err(|error| errno_of(&error))
-}
-
 /// The system's number behind an error of the standard library.
 pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EIO as i32))

@@ -20,11 +20,13 @@ pub(crate) fn walk(
 ) -> Result<Found, Stop> {
     let failed = Stop::failed(Step::Refresh);
     let Some(root) = task.place.mail() else { return Ok(Found::default()) };
-    let subscribed = subscribed::names(task)?;
+    // Elsewhere every empty file is a folder, whoever has subscribed to it.
+    let at_home = task.place.at_home()?;
+    let subscribed = if at_home { subscribed::names(task)? } else { HashSet::new() };
     let inbox = inbox.map(Seen::at).transpose().map_err(&failed)?;
     let walk = Walk {
         root,
-        at_home: task.place.at_home()?,
+        at_home,
         uid: task.job.uid,
         avoid: task.place.not_mail()?.into_iter().collect(),
         inbox: inbox.map(|seen| seen.identity()),

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use mailready_mailbox::index;
 use mailready_mailbox::layout::INBOX;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -14,10 +15,6 @@ use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstat};
 
 use crate::file::{self, Identity};
-
-/// The index files of a mailbox: what it knows that the mbox does not, and what clients need not wait for.
-pub(crate) const INDEX_FILES: [&str; 4] =
-    ["dovecot.index", "dovecot.index.log", "dovecot.index.log.2", "dovecot.index.cache"];
 
 /// The file that carries Dovecot's own lock on an index.
 const LOG: &str = "dovecot.index.log";
@@ -56,14 +53,14 @@ impl Seen {
 
 /// Dovecot's index files of one mailbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct IndexLook([Option<Seen>; INDEX_FILES.len()]);
+pub(crate) struct IndexLook([Option<Seen>; index::FILES.len()]);
 
 impl IndexLook {
     /// `folder`: as [`index_folder`] opened it.
     pub(crate) fn at(folder: Option<BorrowedFd<'_>>) -> nix::Result<Self> {
-        let mut index = [None; INDEX_FILES.len()];
+        let mut index = [None; index::FILES.len()];
         if let Some(folder) = folder {
-            for (seen, name) in index.iter_mut().zip(INDEX_FILES) {
+            for (seen, name) in index.iter_mut().zip(index::FILES) {
                 *seen = file::glance(folder, name)?.map(|stat| Seen::of(&stat));
             }
         }

@@ -70,9 +70,10 @@ pub(super) struct Attempt<'a> {
 }
 
 pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: &Ask) -> Outcome {
-    let (seen, beside) = match (flow.site.check(&settings.config), location::check(settings, account)) {
-        (Ok(seen), Ok(beside)) => (seen, beside),
-        (Err(reason), _) | (_, Err(reason)) => return Outcome::Blocked(reason),
+    let allowed = flow.site.check(&settings.config);
+    let (seen, beside) = match allowed.and_then(|seen| Ok((seen, location::check(settings, account)?))) {
+        Ok(found) => found,
+        Err(reason) => return Outcome::Blocked(reason),
     };
     let run = match RunId::generate() {
         Ok(run) => run,

@@ -28,7 +28,7 @@ pub use told::Told;
 pub use verify::Verified;
 
 use crate::names::now;
-use crate::{Error, OnProgress, Progress, Result, Rules, SyncHow, index};
+use crate::{Error, OnProgress, Progress, Result, Rules};
 use expected::{Expectations, Expected};
 use form::{Base, Care, Notes};
 use maildir::{Homes, MailFile, Maildir};
@@ -96,12 +96,6 @@ impl Written {
     pub fn state(&self) -> &[u8; 32] {
         &self.state
     }
-}
-
-/// Copies Dovecot's index from the mailbox's folder to the folder where it keeps the mbox's, in place of what is there, and makes it
-/// durable. `false`: there is none, and none is left. Dovecot takes it as it is: what only it knows (mod-sequences, \Recent) stays.
-pub fn carry_index(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool> {
-    Ok(index::carry(from, to, SyncHow::PerFile)?.is_some())
 }
 
 impl Way<'_> {

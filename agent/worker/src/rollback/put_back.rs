@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use mailready_mailbox::extract::ArchiveEntry;
 use mailready_mailbox::marker::Marker;
-use mailready_mailbox::{SyncHow, subscriptions, tombstone, validity};
+use mailready_mailbox::{index, subscriptions, tombstone, validity};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, mkdirat};
@@ -18,7 +18,7 @@ use crate::file::{self, FILE, FOLDER};
 use crate::folders;
 use crate::locking::{Directories, Spot};
 use crate::locks::{LockFile, Locked};
-use crate::look::{INDEX_FILES, index_path};
+use crate::look::index_path;
 use crate::wire::{Block, Report, Step};
 use crate::{Stop, Task, note, step};
 
@@ -209,7 +209,7 @@ fn remove_index(task: Task<'_>, path: &Path) -> nix::Result<()> {
     let Some(root) = task.place.index() else { return Ok(()) };
     let index = index_path(Some(path));
     let Some(folder) = file::folder_at(root, &index)? else { return Ok(()) };
-    for name in INDEX_FILES {
+    for name in index::FILES {
         unlink(folder.as_fd(), name)?;
     }
     let Some((above, name)) = file::place_of(root, &index)? else { return Ok(()) };
@@ -318,18 +318,12 @@ fn put_index_back(boxes: &Boxes<'_>, number: usize, maildir: &OwnedFd) -> Result
     step(Step::BackIndex, task.run);
     let from = boxes.open(number, maildir)?;
     let path: PathBuf = index_path((!each.is_inbox()).then_some(each.path.as_path()));
-    let copy = || {
+    let make = || {
         make_directories(root, &path)?;
-        let to = file::folder_at(root, &path)?.ok_or(Errno::ENOENT)?;
-        for name in INDEX_FILES {
-            unlink(to.as_fd(), name)?;
-        }
-        for name in INDEX_FILES {
-            file::copy(from.as_fd(), to.as_fd(), name)?;
-        }
-        fsync(&to)
+        file::folder_at(root, &path)?.ok_or(Errno::ENOENT)
     };
-    copy().map_err(Stop::failed(Step::BackIndex))
+    let to = make().map_err(Stop::failed(Step::BackIndex))?;
+    index::carry(from.as_fd(), to.as_fd()).map(drop).map_err(Stop::engine_at(Step::BackIndex, number))
 }
 
 /// The list of subscribed folders, and the highest UIDVALIDITY that was ever given.
@@ -370,7 +364,7 @@ fn put_lists_back(task: Task<'_>, maildir: &OwnedFd) -> Result<(), Stop> {
                 unlinkat(folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir).map_err(&failed)?;
             }
         }
-        validity::seed(folder, there, SyncHow::PerFile).map_err(&engine)?;
+        validity::seed(folder, there).map_err(&engine)?;
     }
     Ok(())
 }
