@@ -81,35 +81,6 @@ fn fetchmail_fetches_nothing_twice() -> Result<()> {
     collects_each_letter_once(Fetchmail)
 }
 
-struct Getmail;
-
-impl Client for Getmail {
-    fn configure(&self, laptop: &Laptop) -> Result<()> {
-        laptop.maildir("store/INBOX")?;
-        laptop.folder(".config/getmail")?;
-        laptop.file(
-            ".config/getmail/getmailrc",
-            &format!(
-                "[retriever]\ntype = SimplePOP3Retriever\nserver = 127.0.0.2\nusername = ann\n\
-                 password = correct-horse\n\n[destination]\ntype = Maildir\npath = {}/INBOX/\n\n\
-                 [options]\nread_all = false\ndelete = false\n",
-                laptop.store()
-            ),
-        )
-    }
-
-    fn run(&self, laptop: &Laptop) -> Result<String> {
-        let output = laptop.run("getmail", [])?;
-        assert!(output.status.success(), "{}", said(&output));
-        Ok(said(&output))
-    }
-}
-
-#[test]
-fn getmail_fetches_nothing_twice() -> Result<()> {
-    collects_each_letter_once(Getmail)
-}
-
 struct Mpop;
 
 impl Client for Mpop {
