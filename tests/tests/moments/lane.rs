@@ -114,6 +114,13 @@ impl Lane {
         self.agent.log.tail()
     }
 
+    /// Whether the agent has told a session of this user to open the mbox.
+    pub fn was_told_to_stay(&self, user: &User) -> bool {
+        let user = format!("\"user\":\"{}\"", user.name);
+        let stay = |text: &str| text.contains(&user) && text.contains("\"answer\":\"stay");
+        self.agent.log.lines().iter().any(|line| stay(&line.text))
+    }
+
     /// After all: the mailbox is wholly the one or wholly the other, and shows what it always showed; by IMAP, and if wanted by
     /// POP3 (which costs one more login).
     pub fn check_at_rest(&self, user: &User, by_pop3: bool) -> Result<()> {

@@ -91,12 +91,17 @@ pub fn stop(
                 Part::Session => Phase::of_session(&places, &place),
             })
         };
+        let stood = phase()?;
         // A session that nobody knows of holds nothing back: there the commit comes, and is waited for.
         let mut meanwhile = told.recv_timeout(patience).ok().transpose();
         if matches!(meanwhile, Ok(None)) && phase()? == Phase::BeforeTheLease {
             meanwhile = told.recv_timeout(CERTAINLY).ok().transpose();
         }
-        let phase = phase()?;
+        let mut phase = phase()?;
+        // Its children went on meanwhile, and the commit came before or after what they asked: that was against a `stay` if they were told one.
+        if phase != stood && matches!(meanwhile, Ok(Some(_))) && !lane.was_told_to_stay(&user) {
+            phase = Phase::InTheRequest;
+        }
         drop(held);
         let (meanwhile, seen) = (meanwhile?, joined(client.join())??);
         let at_last = match &meanwhile {
