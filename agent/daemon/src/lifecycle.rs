@@ -73,6 +73,7 @@ fn start(config_file: Option<PathBuf>) -> Result<(), Failure> {
     let state = State::open(&settings.config.agent.state)?;
     let records = open_records(&settings)?;
     let holds = open_holds(&settings)?;
+    let was_served = Flow::is_served(&settings);
     let sockets = Sockets::open(&settings.config)?;
     let parts = Parts { config_file, settings, users: Users::system(), holds, records, sockets };
     // Arrivals are short and conversions are other processes: two threads are plenty.
@@ -84,19 +85,13 @@ fn start(config_file: Option<PathBuf>) -> Result<(), Failure> {
         .map_err(|error| Failure::System { what: "starting the runtime", error })?;
     let result = runtime.block_on(async {
         let commands = commands_from_signals()?;
-        serve(parts, open_flow, commands).await
+        let open = |settings, records| Ok(Flow::open(settings, records, was_served)? as Arc<dyn Mailboxes>);
+        serve(parts, open, commands).await
     });
     // A look-up that hangs must not hang the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(state);
     result
-}
-
-fn open_flow(
-    settings: watch::Receiver<Arc<Settings>>,
-    records: Arc<Records>,
-) -> io::Result<Arc<dyn Mailboxes>> {
-    Ok(Flow::open(settings, records)?)
 }
 
 fn open_records(settings: &Settings) -> Result<Records, Failure> {

@@ -64,12 +64,26 @@ impl Drop for Turn<'_> {
 }
 
 impl Flow {
-    /// Reads what is known of every mailbox from its records.
+    /// Whether a Dovecot of the site runs. To be asked before the sockets open: the scripts of a Dovecot that comes later find the agent there.
+    #[must_use]
+    pub fn is_served(settings: &Settings) -> bool {
+        let config = &settings.config;
+        let mut dovecots = config.site.dovecot_config.iter().map(|config| Dovecot::new(config));
+        config.site.readers.contains(&Reader::Dovecot) && dovecots.any(|dovecot| dovecot.is_running())
+    }
+
+    /// Reads what is known of every mailbox from its records. Where Dovecot was running before the sockets opened (`was_served`), a session may have decided for
+    /// the mbox without us: nothing is committed until it must have shown up, which is the time that a script may wait.
     ///
     /// # Errors
     /// If inotify cannot be had.
-    pub fn open(settings: channel::Receiver<Arc<Settings>>, records: Arc<Records>) -> io::Result<Arc<Self>> {
-        let mut memory = Memory { grace_until: grace(&settings.borrow()), ..Memory::default() };
+    pub fn open(
+        settings: channel::Receiver<Arc<Settings>>,
+        records: Arc<Records>,
+        was_served: bool,
+    ) -> io::Result<Arc<Self>> {
+        let grace_until = was_served.then(|| Instant::now() + settings.borrow().config.sessions.budget);
+        let mut memory = Memory { grace_until, ..Memory::default() };
         let sessions = Sessions::default();
         for record in records.all() {
             let latest = records.latest(&record.key());
@@ -334,15 +348,6 @@ impl Flow {
             tokio::task::spawn_blocking(move || work(myself)).await.ok()
         })
     }
-}
-
-/// Until when nothing is committed. Asked before the sockets open: where Dovecot runs already, a session may have decided for the mbox without us, and shows up within the time that a script may wait;
-/// the scripts of a Dovecot that comes later find us here.
-fn grace(settings: &Settings) -> Option<Instant> {
-    let config = &settings.config;
-    let mut dovecots = config.site.dovecot_config.iter().map(|config| Dovecot::new(config));
-    let runs = config.site.readers.contains(&Reader::Dovecot) && dovecots.any(|dovecot| dovecot.is_running());
-    runs.then(|| Instant::now() + config.sessions.budget)
 }
 
 impl Mailboxes for Flow {
