@@ -190,8 +190,14 @@ impl Agent {
     }
 
     pub fn ask(&mut self, order: Order, fd: Option<OwnedFd>) -> Report {
+        let ends = matches!(order, Order::Release);
         self.order(order, fd);
-        self.report().expect("the worker died")
+        let report = self.report().expect("the worker died");
+        if ends {
+            // Its lock on the work folder goes with it, and the next worker would be told that the mailbox is busy.
+            self.child.wait().unwrap();
+        }
+        report
     }
 
     /// Kills it where it stands.
