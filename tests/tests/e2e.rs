@@ -12,3 +12,5 @@ mod login_goes_on;
 mod modseq;
 #[path = "e2e/same_mail.rs"]
 mod same_mail;
+#[path = "e2e/start.rs"]
+mod start;

@@ -42,7 +42,7 @@ use std::process::ExitCode;
 
 pub use mailready_mailbox::{RunId, tombstone};
 
-/// What `doveadm` is run with for [`Order::CheckCompare`](wire::Order::CheckCompare), behind `-c WORK/check-RUNID/dovecot.conf`: with the size before the text, each message can be told from the next.
+/// What `doveadm` is run with for [`Order::CheckCompare`](wire::Order::CheckCompare), behind `-c WORK/check-RUNID/dovecot.conf`. Without sizes, which Dovecot has wrong of some messages in an mbox; how one is told from the next then: `check/shown.rs`.
 pub const CHECK_ARGUMENTS: [&str; 5] =
     ["-f", "pager", "fetch", "mailbox uid date.received.unixtime text", "ALL"];
 

@@ -150,15 +150,7 @@ pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> R
     }
     if work == Work::Rollback {
         if ended == Ended::Maildir {
-            let mut said = rig.roll_back()?;
-            // The agent may be looking at the old places just then, and says so.
-            for _ in 0..40 {
-                if !said.contains("\"waiting\"") {
-                    break;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(250));
-                said = rig.roll_back()?;
-            }
+            let said = rig.roll_back_when_it_can()?;
             if rig.wait_settled(&second, false)? != Ended::Mbox {
                 return Err(LabError::Protocol { asked: "a rollback after the death".into(), got: said });
             }

@@ -160,6 +160,17 @@ impl Rig {
         Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
+    /// Rolls back as soon as the agent is not looking at the old places itself, which it says.
+    pub fn roll_back_when_it_can(&self) -> Result<String> {
+        let attempt = || {
+            self.roll_back().map_or_else(
+                |error| Some(Err(error)),
+                |said| (!said.contains("\"waiting\"")).then_some(Ok(said)),
+            )
+        };
+        eventually("the agent rolls back at once", String::new, attempt)?
+    }
+
     /// Appends a message to whatever stands at the spool's path, as a deliverer that knows nothing of mailready.
     pub fn deliver_late(&self) -> Result<()> {
         let message = format!(
