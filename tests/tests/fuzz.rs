@@ -93,6 +93,6 @@ macro_rules! targets {
 }
 
 targets! {
-    arrival config from_line header job layout marker meta mutf7 naive order percent qpopper receipt split
-    subscriptions told tombstone uidl uidlist uw
+    arrival config from_line header job layout marker meta mutf7 naive order percent qpopper radius receipt
+    split subscriptions told tombstone uidl uidlist uw
 }

@@ -58,6 +58,7 @@ fn every_manual_page_is_complete_and_every_program_has_one() {
         "mailready-notify.1",
         "mailready.toml.5",
         "mailready-agent.8",
+        "mailready-radius.8",
         "mailready-worker.8",
         "pam_mailready.8",
     ];

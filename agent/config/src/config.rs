@@ -152,6 +152,8 @@ pub struct Radius {
     pub listen: Vec<SocketAddr>,
     /// File of clients and their secrets.
     pub clients: PathBuf,
+    /// Packets a second that are taken of one client; 0: any number.
+    pub rate: u32,
 }
 
 /// `[keep]`

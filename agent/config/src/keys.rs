@@ -308,6 +308,13 @@ pub const KEYS: &[Key] = &[
         "",
     ),
     key(
+        "radius",
+        "rate",
+        "1000",
+        "Packets a second that are taken of one client; 0 sets no limit.",
+        "More are dropped, and the client sends them again: one that has gone wrong takes nothing from the others.",
+    ),
+    key(
         "keep",
         "original_days",
         "30",
@@ -323,8 +330,6 @@ const NOT_IN_USE_YET: &[(&str, &str)] = &[
     ("background", "window"),
     ("background", "chunk"),
     ("background", "max_failures"),
-    ("radius", "listen"),
-    ("radius", "clients"),
     ("keep", "original_days"),
 ];
 

@@ -158,6 +158,7 @@ fn build(layers: &Layers, problems: &mut Vec<Problem>) -> Option<Config> {
                 .map_err(|_| "an address and a port, such as \"192.0.2.1:1813\" or \"[::]:1813\"".to_owned())
         }),
         clients: r.path("clients"),
+        rate: r.number("rate", 0, 1_000_000),
     };
     let keep = Keep { original_days: reader.at("keep").number("original_days", 0, 36_500) };
     let not_in_use_yet = layers.set_by_files().filter(|key| key.is_not_in_use_yet()).collect();

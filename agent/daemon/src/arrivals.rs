@@ -19,9 +19,9 @@ use crate::listener::{Connection, Door, Permit};
 use crate::outcome::{Outcome, Why};
 use crate::peer::Peer;
 use crate::settings::Settings;
-use crate::sparing::Sparing;
 use crate::users::{Lane, UserError};
 use crate::whom::Refusal;
+use mailready_protocol::Sparing;
 
 mod lease;
 mod talk;
@@ -51,7 +51,9 @@ pub async fn serve(agent: Arc<Agent>, door: Door, peer: Peer, connection: Connec
         }
     };
     debug!(?door, uid = peer.uid, pid = peer.pid, ?request, "arrival");
-    let mut talk = Talk::new(connection, !request.wait.is_none());
+    // An accounting client repeats what is not answered; all others are gone with the first word, so that a slow look-up must not cost them theirs.
+    let may_be_early = request.source != Source::Radius;
+    let mut talk = Talk::new(connection, !request.wait.is_none(), may_be_early);
     let resolved = talk.while_working(resolve(&agent, door, peer, &request)).await;
     match (resolved, lease) {
         (Err(answer), _) => talk.say(answer),
@@ -169,6 +171,8 @@ async fn announcement(agent: &Agent, request: &Request, account: &SharedAccount,
     let job = match decide(agent, request, account) {
         Decision::Ready if talk.waits() => return talk.say(Answer::Ready),
         Decision::No(answer @ Answer::Refused(_)) => return talk.say(answer),
+        // Not taken is told to those too who only announce: whoever can repeats it.
+        Decision::No(answer @ Answer::Stay(Reason::Crowded | Reason::Unsettled)) => return talk.say(answer),
         Decision::No(answer) if talk.waits() => return talk.say(answer),
         Decision::Wait(job) if talk.waits() => job,
         Decision::Ready | Decision::No(_) | Decision::Wait(_) => return talk.say(Answer::Taken),

@@ -27,7 +27,7 @@ pub mod reload;
 mod service;
 pub mod settings;
 pub mod sockets;
-mod sparing;
+
 pub mod state;
 pub mod users;
 pub mod whom;

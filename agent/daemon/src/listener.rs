@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::agent::Agent;
 use crate::arrivals;
 use crate::peer::Peer;
-use crate::sparing::Sparing;
+use mailready_protocol::Sparing;
 
 mod bind;
 mod connection;

@@ -13,12 +13,14 @@ mod client;
 mod names;
 mod receive;
 mod request;
+mod sparing;
 
 pub use answer::{Answer, AnswerError, Progress, Reason};
 pub use client::{ClientError, Deadlines, announce, tell};
 pub use names::{NameError, Service, User};
 pub use receive::{DroppedDescriptors, ReceiveError, Received, recv_request, send_answer};
 pub use request::{Kind, Phase, Request, RequestError, Source, Wait};
+pub use sparing::Sparing;
 
 /// Where root's hooks announce arrivals (`agent.socket`).
 pub const ARRIVAL_SOCKET: &str = "/run/mailready/arrival.sock";

@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("order", wire::order),
     ("percent", names::percent),
     ("qpopper", mailbox::qpopper),
+    ("radius", wire::radius),
     ("receipt", formats::receipt),
     ("split", mailbox::split),
     ("subscriptions", names::subscriptions),

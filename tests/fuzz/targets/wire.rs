@@ -13,6 +13,14 @@ pub fn arrival(data: &[u8]) {
     }
 }
 
+/// What comes from a network: an answer is a packet of its own, that repeats the identifier and nothing but Proxy-State.
+pub fn radius(data: &[u8]) {
+    let Some((_, answer)) = mailready_hooks::radius::fuzz_packet(data, b"testing123") else { return };
+    assert!((20..=data.len()).contains(&answer.len()));
+    assert_eq!(usize::from(u16::from_be_bytes([answer[2], answer[3]])), answer.len());
+    assert_eq!((answer[0], answer[1]), (5, data[1]));
+}
+
 pub fn job(data: &[u8]) {
     let Ok(job) = Job::decode(data) else { return };
     assert_ne!(job.uid, 0, "a worker never stays root");

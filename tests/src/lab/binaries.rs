@@ -13,9 +13,10 @@ use super::error::{Doing, LabError, Result};
 const DIR_VARIABLE: &str = "MAILREADY_BIN_DIR";
 
 /// A program or module of the workspace, and where an installation has it (`{arch}`: as in Debian's library folders).
-const INSTALLED: [(&str, &str); 5] = [
+const INSTALLED: [(&str, &str); 6] = [
     ("mailready", "/usr/bin/mailready"),
     ("mailready-notify", "/usr/bin/mailready-notify"),
+    ("mailready-radius", "/usr/sbin/mailready-radius"),
     ("mailready-agent", "/usr/sbin/mailready-agent"),
     ("mailready-worker", "/usr/sbin/mailready-worker"),
     ("libpam_mailready.so", "/usr/lib/{arch}-linux-gnu/security/pam_mailready.so"),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mailready_agent::flow::Standing;
 use mailready_agent::outcome::Why;
-use mailready_protocol::{Answer, Deadlines, Reason, Request, Service, Source, announce};
+use mailready_protocol::{Answer, ClientError, Deadlines, Reason, Request, Service, Source, announce};
 
 use crate::site::{Setup, Site, announce_at, announce_watching, arrival};
 use crate::twin::{blocked, busy, converted};
@@ -62,6 +62,11 @@ fn whoever_is_on_maildir_is_ready_whatever_the_configuration_says_now() {
     assert_eq!(site.announce_and_wait("bob", LONG), Answer::Stay(Reason::NotSelected));
     assert_eq!(site.announce_and_wait("cid", LONG), Answer::Stay(Reason::Unsettled));
     assert_eq!(site.announce("bob"), Answer::Taken);
+    assert_eq!(
+        site.announce("cid"),
+        Answer::Stay(Reason::Unsettled),
+        "an arrival that is not taken is not said to be"
+    );
     assert_eq!(site.twin.heard(), []);
 }
 
@@ -102,6 +107,10 @@ fn a_name_service_that_hangs_delays_no_first_answer() {
     assert_eq!(site.announce("slow-ann"), Answer::Taken);
     // 100 ms is promised; a loaded machine gets some more, a name service none.
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // Whoever repeats what is not answered is not told that it was taken before it is.
+    let by_radius = Request { source: Source::Radius, ..arrival("slow-dan", Duration::ZERO) };
+    let heard = announce(&site.arrival_socket(), &by_radius, None, Deadlines::announcing(), &mut |_| {});
+    assert!(matches!(heard, Err(ClientError::Silent { .. })), "{heard:?}");
     let deadlines = Deadlines { first: Duration::from_secs(2), ..Deadlines::waiting(LONG) };
     let (path, request) = (site.arrival_socket(), arrival("slow-bob", LONG));
     let (tell, beats) = std::sync::mpsc::channel();
@@ -109,10 +118,10 @@ fn a_name_service_that_hangs_delays_no_first_answer() {
         announce(&path, &request, None, deadlines, &mut |progress| tell.send(progress).unwrap())
     });
     beats.recv_timeout(LONG).unwrap();
-    site.eventually("both are looked up", || site.looked_up.lock().unwrap().len() == 2);
+    site.eventually("all are looked up", || site.looked_up.lock().unwrap().len() == 3);
     assert_eq!(site.announce("cid"), Answer::Taken, "others are not held up");
     site.twin.wait_for_conversion("cid");
-    for user in ["ann", "bob", "cid"] {
+    for user in ["ann", "bob", "cid", "dan"] {
         site.twin.end(user, converted());
     }
     drop(release);

@@ -19,6 +19,7 @@ const BEAT: Duration = Duration::from_secs(1);
 pub(super) struct Talk {
     connection: Connection,
     waits: bool,
+    may_be_early: bool,
     over: bool,
 }
 
@@ -33,8 +34,9 @@ pub(super) enum Waited {
 }
 
 impl Talk {
-    pub(super) fn new(connection: Connection, waits: bool) -> Self {
-        Self { connection, waits, over: false }
+    /// `may_be_early`: `taken` may be said before it is so, rather than late.
+    pub(super) fn new(connection: Connection, waits: bool, may_be_early: bool) -> Self {
+        Self { connection, waits, may_be_early, over: false }
     }
 
     /// Whether the peer waits for more than `taken`.
@@ -75,7 +77,7 @@ impl Talk {
             if self.waits {
                 // If the peer is gone the work is finished all the same; it is short, and others may profit.
                 self.beat(&View::default());
-            } else {
+            } else if self.may_be_early {
                 self.say(Answer::Taken);
             }
             pause = BEAT;

@@ -20,7 +20,7 @@ use super::rights::Rights;
 use crate::agent::Agent;
 use crate::listener::Permits;
 use crate::peer::Peer;
-use crate::sparing::Sparing;
+use mailready_protocol::Sparing;
 
 /// A peer that does not finish the handshake is cut off.
 const HANDSHAKE: Duration = Duration::from_secs(5);

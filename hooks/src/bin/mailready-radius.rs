@@ -1,0 +1,5 @@
+//! Empty on purpose: the library does the work.
+
+fn main() -> std::process::ExitCode {
+    mailready_hooks::radius::main()
+}
