@@ -22,12 +22,12 @@ const IGNORE: c_int = PamReturnCode::IGNORE as c_int;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_acct_mgmt(
     handle: *mut PamHandle,
-    _flags: c_int,
+    flags: c_int,
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
     // SAFETY: the caller's promise, handed on.
-    behind_the_wall(|| announce(&unsafe { Call::new(handle, argc, argv) }, Phase::Account))
+    behind_the_wall(|| announce(&unsafe { Call::new(handle, argc, argv) }, Phase::Account, may_speak(flags)))
 }
 
 /// The user is in.
@@ -37,12 +37,12 @@ pub unsafe extern "C" fn pam_sm_acct_mgmt(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pam_sm_open_session(
     handle: *mut PamHandle,
-    _flags: c_int,
+    flags: c_int,
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
     // SAFETY: the caller's promise, handed on.
-    behind_the_wall(|| announce(&unsafe { Call::new(handle, argc, argv) }, Phase::Session))
+    behind_the_wall(|| announce(&unsafe { Call::new(handle, argc, argv) }, Phase::Session, may_speak(flags)))
 }
 
 /// Nothing to tell: the agent watches sessions by their processes.
@@ -87,6 +87,12 @@ pub extern "C" fn pam_sm_chauthtok(
     _argv: *const *const c_char,
 ) -> c_int {
     IGNORE
+}
+
+/// Whether the application lets modules show something (`PAM_SILENT`, security/_pam_types.h).
+fn may_speak(flags: c_int) -> bool {
+    const PAM_SILENT: c_int = 0x8000;
+    flags & PAM_SILENT == 0
 }
 
 /// Runs the body; a panic ends here, silently: the host's standard error may be a network connection.

@@ -9,11 +9,18 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr;
 
-use pam_sys::{PamHandle, PamItemType, PamReturnCode, raw};
+use pam_sys::{PamHandle, PamItemType, PamMessageStyle, PamReturnCode, raw};
 
 // Of libpam, as `raw` is (security/pam_ext.h); pam-sys does not declare it.
 unsafe extern "C" {
     fn pam_syslog(handle: *const PamHandle, priority: c_int, format: *const c_char, ...);
+    fn pam_prompt(
+        handle: *mut PamHandle,
+        style: c_int,
+        response: *mut *mut c_char,
+        format: *const c_char,
+        ...
+    ) -> c_int;
 }
 
 /// How much a line in the log matters (syslog.h).
@@ -76,6 +83,14 @@ impl<'a> Call<'a> {
         // SAFETY: user and service are C strings that belong to the handle until they are set anew, which nobody does during
         // this call; the result is bound to `self`.
         Some(unsafe { CStr::from_ptr(item.cast()) }.to_bytes())
+    }
+
+    /// Shows the user a line, by the application's own conversation; one that has none, or cannot show it, does not. Nothing is asked.
+    pub fn tell_user(&self, text: &str) {
+        let Ok(text) = CString::new(text) else { return };
+        let style = PamMessageStyle::TEXT_INFO as c_int;
+        // SAFETY: the handle is live, a null response is allowed for what is no question, the format takes one C string, and there is one.
+        unsafe { pam_prompt(self.handle, style, ptr::null_mut(), c"%s".as_ptr(), text.as_ptr()) };
     }
 
     /// A line in the system's log, headed by module, service and phase.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Key, Template, Window};
+use crate::{Key, Rewrite, Template, Window};
 
 /// All of mailready.toml.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,8 +141,14 @@ pub struct Background {
 /// `[names]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
+    /// The first rule that is about a name makes another one of it, before anything else is done.
+    pub rewrite: Vec<Rewrite>,
     /// `user@realm` is the account `user`.
     pub strip_realm: bool,
+    /// `user+detail` is the account `user`, if this is `+`; None: details are not known here.
+    pub detail: Option<char>,
+    /// Names are looked up in lower case.
+    pub lowercase: bool,
 }
 
 /// `[radius]`

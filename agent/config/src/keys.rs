@@ -288,10 +288,31 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "names",
+        "rewrite",
+        "[]",
+        "Rules `PATTERN => REPLACEMENT` for announced names; the first whose regular expression matches the whole name is taken, $1 is its first group.",
+        "Dial-in and RADIUS name people their own way: [\"ppp-(.*) => $1\"]. It comes before all else in this section.",
+    ),
+    key(
+        "names",
         "strip_realm",
         "true",
         "ann@example.org announced by RADIUS or Dovecot is the account ann.",
         "",
+    ),
+    key(
+        "names",
+        "detail",
+        r#""""#,
+        "The character that parts user and detail: with \"+\", ann+lists is the account ann. Empty: none.",
+        "",
+    ),
+    key(
+        "names",
+        "lowercase",
+        "false",
+        "Look names up in lower case: Ann announced by RADIUS is the account ann.",
+        "Only where no two accounts differ by case alone.",
     ),
     key(
         "radius",

@@ -22,6 +22,7 @@ mod list;
 mod load;
 mod nearest;
 mod read;
+mod rewrite;
 mod template;
 mod window;
 
@@ -33,6 +34,7 @@ pub use duration::{parse_duration, show_duration};
 pub use error::{ConfigError, Problem, Wrong};
 pub use keys::{KEYS, Key, SECTIONS, Section, example};
 pub use list::{ListError, UserList};
+pub use rewrite::Rewrite;
 pub use template::{ExpandError, Template, TemplateError};
 pub use window::Window;
 

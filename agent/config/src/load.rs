@@ -13,7 +13,7 @@ use crate::config::{
 use crate::error::{ConfigError, Problem};
 use crate::layers::Layers;
 use crate::read::Reader;
-use crate::{DEFAULT_PATH, Template, Window};
+use crate::{DEFAULT_PATH, Rewrite, Template, Window};
 
 const SECOND: Duration = Duration::from_secs(1);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -150,7 +150,13 @@ fn build(layers: &Layers, problems: &mut Vec<Problem>) -> Option<Config> {
         chunk: r.number("chunk", 1, 1_000_000),
         max_failures: r.number("max_failures", 1, 1_000_000),
     };
-    let names = Names { strip_realm: reader.at("names").flag("strip_realm") };
+    let r = reader.at("names");
+    let names = Names {
+        rewrite: r.parsed_list("rewrite", Rewrite::parse),
+        strip_realm: r.flag("strip_realm"),
+        detail: r.parsed("detail", None, detail),
+        lowercase: r.flag("lowercase"),
+    };
     let r = reader.at("radius");
     let radius = Radius {
         listen: r.parsed_list("listen", |text| {
@@ -175,6 +181,15 @@ fn build(layers: &Layers, problems: &mut Vec<Problem>) -> Option<Config> {
         radius,
         keep,
     })
+}
+
+fn detail(text: &str) -> Result<Option<char>, String> {
+    let mut characters = text.chars();
+    match (characters.next(), characters.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) if !one.is_alphanumeric() && one != '@' => Ok(Some(one)),
+        _ => Err("one character, such as \"+\", no letter, digit or @; or \"\"".to_owned()),
+    }
 }
 
 fn mail(r: &mut Reader<'_>) -> Option<Mail> {

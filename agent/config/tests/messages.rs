@@ -103,6 +103,18 @@ fn a_wrong_value_is_told_with_what_is_allowed() {
         &["m.toml:2: mail.locks = [\"fcntl\", \"fcntl\"] is not allowed: \"fcntl\" stands in it twice"],
     );
     says(
+        "[names]\ndetail = \"a\"\n",
+        &[
+            "m.toml:2: names.detail = \"a\" is not allowed: one character, such as \"+\", no letter, digit or @; or \"\"",
+        ],
+    );
+    says(
+        "[names]\nrewrite = [\"ppp-\"]\n",
+        &[
+            "m.toml:2: names.rewrite = [\"ppp-\"] is not allowed: \"ppp-\" in it; allowed: a pattern and what becomes of it, such as \"ppp-(.*) => $1\"",
+        ],
+    );
+    says(
         "[background]\nwindow = [\"2-6\"]\n",
         &[
             "m.toml:2: background.window = [\"2-6\"] is not allowed: \"2-6\" in it; allowed: times of day such as \"02:00-06:00\"",

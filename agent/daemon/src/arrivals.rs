@@ -63,6 +63,20 @@ pub async fn serve(agent: Arc<Agent>, door: Door, peer: Peer, connection: Connec
     drop(permit);
 }
 
+/// An arrival that the agent has heard of by itself, and nobody waits for.
+pub async fn hear(agent: &Agent, request: &Request) {
+    let resolved =
+        agent.users.resolve(&agent.settings().config, request.user.as_bytes(), Lane::Trusted).await;
+    debug!(?request, "arrival");
+    match resolved {
+        Ok(account) => drop(decide(agent, request, &account)),
+        Err(UserError::Unknown) => agent.counters.unknown_user.add(),
+        Err(UserError::Name(_)) => agent.counters.malformed.add(),
+        Err(UserError::Late | UserError::Service(_)) => agent.counters.lookup_failed.add(),
+        Err(UserError::Paths(_) | UserError::Root) => {}
+    }
+}
+
 /// The account that is meant, if this peer may speak for it.
 async fn resolve(agent: &Agent, door: Door, peer: Peer, request: &Request) -> Result<SharedAccount, Answer> {
     let lane = match door {
@@ -184,7 +198,13 @@ async fn announcement(agent: &Agent, request: &Request, account: &SharedAccount,
     };
     let deadline = Instant::now() + request.wait.duration().min(sessions.budget);
     match talk.wait_for(&job, deadline).await {
-        Waited::Ended(outcome) => talk.say(answer_to(&outcome)),
+        Waited::Ended(outcome) => {
+            // How many they were, for whoever shows it.
+            if let Outcome::Converted { messages, .. } = outcome {
+                talk.count(messages);
+            }
+            talk.say(answer_to(&outcome));
+        }
         Waited::Late => talk.say(Answer::Stay(Reason::Late)),
         Waited::Gone => {}
     }

@@ -17,6 +17,7 @@ pub mod holds;
 pub mod lifecycle;
 pub mod listener;
 mod log;
+mod logind;
 pub mod operations;
 pub mod options;
 pub mod outcome;
@@ -27,7 +28,6 @@ pub mod reload;
 mod service;
 pub mod settings;
 pub mod sockets;
-
 pub mod state;
 pub mod users;
 pub mod whom;

@@ -28,7 +28,7 @@ use crate::settings::Settings;
 use crate::sockets::Sockets;
 use crate::state::State;
 use crate::users::Users;
-use crate::{log, service};
+use crate::{log, logind, service};
 
 /// Running conversions behind their commit get this long to finish; the service manager's patience is longer.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
@@ -199,6 +199,7 @@ pub async fn serve(
     helpers.spawn(Arc::clone(&agent.conversions).keep_time());
     helpers.spawn(look_after_mailboxes(Arc::clone(&agent)));
     helpers.spawn(Arc::clone(&reloader).follow_lists());
+    helpers.spawn(logind::listen(Arc::clone(&agent), paths.bus.clone()));
     helpers.spawn(bus::stay_on_bus(Arc::clone(&agent), paths.bus));
 
     service::ready();

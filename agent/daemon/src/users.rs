@@ -124,7 +124,7 @@ impl Users {
         announced: &[u8],
         lane: Lane,
     ) -> Result<SharedAccount, UserError> {
-        let name = Name::announced(announced, config.names.strip_realm)?;
+        let name = Name::announced(announced, &config.names)?;
         let entry = self.entry(&name, lane).await?;
         account(config, &entry).map(Arc::new)
     }

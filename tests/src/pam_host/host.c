@@ -20,10 +20,18 @@
 
 static int converse(int count, const struct pam_message **messages, struct pam_response **responses, void *data)
 {
-    (void)count, (void)messages, (void)responses, (void)data;
-    /* A module that only listens puts no question to anybody. */
-    puts("question");
-    return PAM_CONV_ERR;
+    (void)data;
+    for (int i = 0; i < count; i++) {
+        /* A module that only listens puts no question to anybody. */
+        if (messages[i]->msg_style != PAM_TEXT_INFO) {
+            puts("question");
+            return PAM_CONV_ERR;
+        }
+        printf("shown: %s\n", messages[i]->msg);
+    }
+    /* Freed by libpam, as the answers of a real application are. */
+    *responses = calloc((size_t)count, sizeof **responses);
+    return *responses == NULL ? PAM_BUF_ERR : PAM_SUCCESS;
 }
 
 static const struct pam_conv conversation = {converse, NULL};

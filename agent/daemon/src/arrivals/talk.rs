@@ -59,6 +59,13 @@ impl Talk {
         self.over || self.connection.send(Answer::Wait(progress(view))).is_ok()
     }
 
+    /// Tells who waits how many messages there were, before the last word.
+    pub(super) fn count(&self, messages: u64) {
+        let done = u32::try_from(messages).unwrap_or(u32::MAX);
+        // If it is gone, so is the last word.
+        let _ = self.connection.send(Answer::Wait(Progress { done, total: done }));
+    }
+
     /// Waits until the peer goes away.
     pub(super) async fn gone(&self) {
         self.connection.gone().await;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use mailready_config::Names;
+
 /// A name that can be a component of a path and a line of a log: UTF-8, 1 to 255 bytes, without `/` and control characters, neither `.`
 /// nor `..`, and not hidden. Whether there is such a user is another question.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,16 +53,27 @@ impl Name {
         }
     }
 
-    /// The login name in what was announced: `ann@example.org` is `ann` where realms are stripped.
+    /// The login name in what was announced, by the rules of `[names]` in this order: `rewrite`, `strip_realm`, `detail`, `lowercase`. So `ann@example.org` is `ann` where
+    /// realms are stripped.
     ///
     /// # Errors
     /// There is none in it.
-    pub fn announced(bytes: &[u8], strip_realm: bool) -> Result<Self, NameError> {
-        let whole = Self::new(bytes)?;
-        match whole.0.split_once('@') {
-            Some((local, _)) if strip_realm => Self::new(local.as_bytes()),
-            _ => Ok(whole),
+    pub fn announced(bytes: &[u8], rules: &Names) -> Result<Self, NameError> {
+        let whole = Self::new(bytes)?.0;
+        let mut name = rules.rewrite.iter().find_map(|rule| rule.apply(&whole)).unwrap_or(whole);
+        if rules.strip_realm
+            && let Some(at) = name.find('@')
+        {
+            name.truncate(at);
         }
+        if let Some(at) = rules.detail.and_then(|detail| name.find(detail)) {
+            name.truncate(at);
+        }
+        if rules.lowercase {
+            name = name.to_lowercase();
+        }
+        // What the rules make of it comes from outside too.
+        Self::new(name.as_bytes())
     }
 
     /// The name.

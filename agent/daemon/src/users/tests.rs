@@ -55,6 +55,23 @@ async fn the_account_has_the_paths_of_the_configuration_and_realms_are_stripped(
 }
 
 #[tokio::test]
+async fn the_names_of_one_account_are_made_one_by_the_rules() {
+    let users = Users::of(Arc::new(|name: &str| Ok((name == "ann").then(|| entry("ann", 1001)))));
+    let text = "[names]\nrewrite = [\"ppp-(.*) => $1\", 'site\\\\(.*) => ../$1', \"(.*)%(.*) => $2@$1\"]\ndetail = \"+\"\nlowercase = true\n";
+    let config = mailready_config::Config::parse(text, std::path::Path::new("m.toml")).unwrap();
+    let found = |name: &'static [u8]| users.resolve(&config, name, Lane::Trusted);
+    for name in [&b"ann"[..], b"ppp-ann", b"Ann+lists@Example.ORG", b"example%ANN", b"ann+a+b"] {
+        assert_eq!(found(name).await.unwrap().name, "ann", "{}", name.escape_ascii());
+    }
+    assert_eq!(found(b"zed").await, Err(UserError::Unknown));
+    // A rule's result is as hostile as what it was made of.
+    assert!(matches!(found(b"site\\ann").await, Err(UserError::Name(_))));
+    for empty in [&b"+lists"[..], b"@example.org", b"ppp-"] {
+        assert!(matches!(found(empty).await, Err(UserError::Name(_))), "{}", empty.escape_ascii());
+    }
+}
+
+#[tokio::test]
 async fn root_and_what_the_service_spells_badly_are_no_accounts() {
     let users = Users::of(Arc::new(|name: &str| {
         Ok(Some(if name == "toor" { entry("toor", 0) } else { entry("../x", 1001) }))
