@@ -11,3 +11,9 @@ mod archive;
 mod exchange;
 #[path = "hostile/site.rs"]
 mod site;
+#[path = "hostile/stopped.rs"]
+mod stopped;
+#[path = "hostile/racing.rs"]
+mod racing;
+#[path = "hostile/names.rs"]
+mod names;

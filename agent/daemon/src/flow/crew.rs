@@ -75,6 +75,11 @@ impl fmt::Display for WorkerError {
     }
 }
 
+/// Whether no worker is started for this user now: the last one stood still.
+pub(super) fn is_resting(uid: u32) -> bool {
+    resting::left(uid, Instant::now()).is_some()
+}
+
 /// A running worker.
 pub(super) struct Worker {
     /// `None`: it has ended, or is left to `stopped`.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use mailready_config::Probe;
 use mailready_worker::{RunId, tombstone};
 
+use super::crew::is_resting;
 use super::dovecot::Dovecot;
 use super::spool::{Archive, Make};
 use super::{Bind, Flow, drain, settle_back};
@@ -118,6 +119,11 @@ impl Flow {
             return;
         };
         let Some(_turn) = self.turn(key) else { return self.mark_as(key, mark) };
+        // The others' late mail waits for each drain, one after the other.
+        if is_resting(record.uid) {
+            self.memory().late.rests.insert(key.clone(), Instant::now() + RETRY);
+            return self.mark_as(key, mark);
+        }
         let rest = match drain::drain(self, settings, &record, mark) {
             Ok(drained) => {
                 if drained.left > 0 {
