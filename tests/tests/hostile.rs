@@ -9,11 +9,11 @@
 mod archive;
 #[path = "hostile/exchange.rs"]
 mod exchange;
+#[path = "hostile/names.rs"]
+mod names;
+#[path = "hostile/racing.rs"]
+mod racing;
 #[path = "hostile/site.rs"]
 mod site;
 #[path = "hostile/stopped.rs"]
 mod stopped;
-#[path = "hostile/racing.rs"]
-mod racing;
-#[path = "hostile/names.rs"]
-mod names;

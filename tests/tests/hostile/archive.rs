@@ -81,6 +81,9 @@ fn an_archive_folder_that_is_open_to_others_is_not_used() -> Result<()> {
     eventually(
         "ann is converted",
         || agent.log.tail(),
-        || site.convert("ann").map_or_else(|error| Some(Err(error)), |(code, _)| (code == 0).then_some(Ok(()))),
+        || {
+            site.convert("ann")
+                .map_or_else(|error| Some(Err(error)), |(code, _)| (code == 0).then_some(Ok(())))
+        },
     )?
 }

@@ -77,7 +77,12 @@ fn another_users_mbox_swapped_in_at_the_set_aside_goes_back_untouched() -> Resul
     let exchange = || site.as_user(&mallory, true, || swap(&ann.spool(), &bob.spool()));
     let (agent, (code, said)) = at_the_exchange(&site, &ann, || site.convert("ann"), exchange)?;
     assert_eq!(code, 0, "the commit had been made: {said}");
-    assert_eq!(site.look(&ann.spool())?.unwrap(), bobs, "bob's mbox, where mallory put it\n{}", agent.log.tail());
+    assert_eq!(
+        site.look(&ann.spool())?.unwrap(),
+        bobs,
+        "bob's mbox, where mallory put it\n{}",
+        agent.log.tail()
+    );
     assert_eq!(site.look(&bob.spool())?.unwrap(), anns, "ann's, too");
     check_archive(&site, &[&bobs])?;
     assert_eq!(site.maildir(&ann)?.len(), 5, "ann's mail and no other");
@@ -212,7 +217,10 @@ fn a_death_between_the_swap_and_the_look_gives_nobody_elses_mail_away() -> Resul
         // What the agent does next, and dies of.
         let entry = original(&site)?;
         site.machine.inside(|| swap(&entry, &ann.spool()))?;
-        site.machine.processes("mailready-agent")?.iter().try_for_each(|pid| site.machine.signal(*pid, "KILL"))
+        site.machine
+            .processes("mailready-agent")?
+            .iter()
+            .try_for_each(|pid| site.machine.signal(*pid, "KILL"))
     };
     let (agent, _) = at_the_exchange(&site, &ann, || site.convert("ann"), act)?;
     agent.wait_end()?;
@@ -224,7 +232,11 @@ fn a_death_between_the_swap_and_the_look_gives_nobody_elses_mail_away() -> Resul
     eventually(
         "ann's mbox is set aside",
         || agent.log.tail(),
-        || original(&site).is_ok_and(|path| site.look(&path).is_ok_and(|look| look.is_some_and(|look| look.uid == 0))).then_some(()),
+        || {
+            original(&site)
+                .is_ok_and(|path| site.look(&path).is_ok_and(|look| look.is_some_and(|look| look.uid == 0)))
+                .then_some(())
+        },
     )?;
     agent.terminate()?;
     let entry = original(&site)?.trim_end_matches('0').to_owned() + "1";

@@ -45,7 +45,9 @@ fn names_with_escapes_and_newlines_reach_no_terminal_and_no_log_raw() -> Result<
         folder(&site, &user, name, letter("in a folder").as_bytes())?;
         // Has it block, too, with the name in the reason.
         folder(&site, &user, &[b"dots.", *name].concat(), letter("in another").as_bytes())?;
-        for command in [&["convert"][..], &["convert", "--json"], &["status"], &["status", "--json"], &["explain"]] {
+        for command in
+            [&["convert"][..], &["convert", "--json"], &["status"], &["status", "--json"], &["explain"]]
+        {
             let args: Vec<&str> = command.iter().copied().chain([user.name.as_str()]).collect();
             let (code, said) = site.mailready(&args)?;
             assert!(is_harmless(&said), "{name:?}: {args:?}: {code}: {said:?}");
@@ -89,10 +91,29 @@ fn mail_made_to_break_parsers_converts_or_blocks() -> Result<()> {
         ("nuls", [head.as_bytes(), &[0; 5_000_000], b"\n\n"].concat()),
         ("nested", nested(100_000).into_bytes()),
         ("line", [head.as_bytes(), b"\n", &b"\xff".repeat(10_000_000)[..]].concat()),
-        ("numbers", format!("{head}X-UID: {0}\nContent-Length: {0}\nStatus: {1}\nX-Keywords: {1}\n\nx\n\n", "9".repeat(100_000), "ORD".repeat(50_000)).into_bytes()),
-        ("base", format!("{head}X-IMAPbase: {0} {0} {1}\n\nx\n\n", "4294967295".repeat(1000), "k ".repeat(100_000)).into_bytes()),
+        (
+            "numbers",
+            format!(
+                "{head}X-UID: {0}\nContent-Length: {0}\nStatus: {1}\nX-Keywords: {1}\n\nx\n\n",
+                "9".repeat(100_000),
+                "ORD".repeat(50_000)
+            )
+            .into_bytes(),
+        ),
+        (
+            "base",
+            format!(
+                "{head}X-IMAPbase: {0} {0} {1}\n\nx\n\n",
+                "4294967295".repeat(1000),
+                "k ".repeat(100_000)
+            )
+            .into_bytes(),
+        ),
         ("returns", format!("{head}{}", "\r".repeat(3_000_000)).into_bytes()),
-        ("escapes", format!("{head}Subject: \u{1b}]0;owned\u{7}\nFrom: \u{1b}[2J\n\n\u{1b}c\n\n").into_bytes()),
+        (
+            "escapes",
+            format!("{head}Subject: \u{1b}]0;owned\u{7}\nFrom: \u{1b}[2J\n\n\u{1b}c\n\n").into_bytes(),
+        ),
     ];
     for (name, mbox) in cases {
         let user = site.machine.add_user(name, "x", &mbox)?;
@@ -120,7 +141,10 @@ fn a_tree_without_bounds_blocks_with_a_reason() -> Result<()> {
     let agent = site.start_with(CONFIG)?;
     for (name, program) in [
         // Deeper than any path can be long: folder by folder.
-        ("deep", r#"mkdir "mail"; chdir "mail"; for (1..3000) { mkdir "d" or die $!; chdir "d" or die $!; } "#),
+        (
+            "deep",
+            r#"mkdir "mail"; chdir "mail"; for (1..3000) { mkdir "d" or die $!; chdir "d" or die $!; } "#,
+        ),
         ("wide", r#"mkdir "mail"; for my $n (1..20000) { mkdir "mail/$n"; }"#),
     ] {
         let user = site.user(name)?;

@@ -28,10 +28,7 @@ fn tree(path: &Path) -> BTreeMap<PathBuf, (u32, u32, i64, i64, Vec<u8>)> {
     fn take(path: &Path, all: &mut BTreeMap<PathBuf, (u32, u32, i64, i64, Vec<u8>)>) {
         let stat = path.symlink_metadata().unwrap();
         let content = if stat.is_file() { fs::read(path).unwrap() } else { Vec::new() };
-        all.insert(
-            path.to_owned(),
-            (stat.mode(), stat.uid(), stat.ctime(), stat.ctime_nsec(), content),
-        );
+        all.insert(path.to_owned(), (stat.mode(), stat.uid(), stat.ctime(), stat.ctime_nsec(), content));
         if stat.is_dir() {
             fs::read_dir(path).unwrap().for_each(|entry| take(&entry.unwrap().path(), all));
         }
@@ -77,7 +74,8 @@ fn traps(user: &User, victim: &User) -> Vec<PathBuf> {
 
 /// Names in a home whose meaning changes all the time; those of runs are found as they come.
 fn targets(home: &Path) -> Vec<PathBuf> {
-    let mut targets = vec![home.join("Maildir"), home.join("mail"), home.join("mail/Sent"), home.join(".mailready")];
+    let mut targets =
+        vec![home.join("Maildir"), home.join("mail"), home.join("mail/Sent"), home.join(".mailready")];
     for entry in fs::read_dir(home.join(".mailready")).into_iter().flatten().flatten() {
         targets.push(entry.path());
         for below in fs::read_dir(entry.path()).into_iter().flatten().flatten().take(8) {
@@ -91,7 +89,8 @@ fn targets(home: &Path) -> Vec<PathBuf> {
 fn race(user: &User, victim: &User, stop: &AtomicBool) -> usize {
     let traps = traps(user, victim);
     let home = PathBuf::from(user.home());
-    let exchange = |a: &Path, b: &Path| renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE).is_ok();
+    let exchange =
+        |a: &Path, b: &Path| renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE).is_ok();
     let mut swapped = 0;
     for round in 0.. {
         for (number, target) in targets(&home).iter().enumerate() {

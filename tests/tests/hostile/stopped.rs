@@ -68,8 +68,7 @@ fn announce(site: &Site, user: &User) -> Result<()> {
 fn two_stopped_workers_do_not_starve_the_arrivals_of_others() -> Result<()> {
     let Some(site) = Site::new()? else { return Ok(()) };
     let large = large();
-    let (ann, bob) =
-        (site.machine.add_user("ann", "x", &large)?, site.machine.add_user("bob", "x", &large)?);
+    let (ann, bob) = (site.machine.add_user("ann", "x", &large)?, site.machine.add_user("bob", "x", &large)?);
     // As large as theirs, so that no slot for small ones is of use.
     let cid = site.machine.add_user("cid", "x", &large)?;
     let agent = site.start_with(TWO)?;
@@ -127,7 +126,10 @@ fn a_worker_that_is_stopped_under_the_locks_does_not_keep_the_spool_locked() -> 
         site.deliver(&user, "after the stop")?;
         let spool = site.look(&user.spool())?.unwrap();
         assert_eq!(spool.uid, user.uid);
-        assert!(spool.content.starts_with(b"From ") && spool.content.len() > 1_000_000, "the mbox is the mail");
+        assert!(
+            spool.content.starts_with(b"From ") && spool.content.len() > 1_000_000,
+            "the mbox is the mail"
+        );
         return Ok(());
     }
     Err(setup("in 20 attempts the user's program did not once come in time"))
@@ -206,7 +208,10 @@ fn a_worker_that_hangs_while_it_commits_is_killed_and_the_disk_asked() -> Result
     eventually(
         "the next attempt converts",
         || agent.log.tail(),
-        || site.convert("ann").map_or_else(|error| Some(Err(error)), |(code, _)| (code == 0).then_some(Ok(()))),
+        || {
+            site.convert("ann")
+                .map_or_else(|error| Some(Err(error)), |(code, _)| (code == 0).then_some(Ok(())))
+        },
     )??;
     assert_eq!(site.maildir(&ann)?.len(), 6);
     site.wait_for(&agent, &ann, "after it hung")

@@ -14,7 +14,7 @@ use crate::account::{Account, SharedAccount};
 use crate::agent::{Agent, unix_now};
 use crate::conversions::{Change, View, What};
 use crate::flow::Standing;
-use crate::outcome::{Outcome, Progress, Reason, Stage, Why, WORKER_STOPPED};
+use crate::outcome::{Outcome, Progress, Reason, Stage, WORKER_STOPPED, Why};
 use crate::records::{Phase, Record};
 use crate::whom::{ROLLED_BACK, Refusal};
 

@@ -301,8 +301,9 @@ impl Attempt<'_> {
         }
         self.record.source[0].length = length;
         // The point of no return: from here on only the worker's answer, or the disk, says where the mail is.
-        let committed =
-            worker.order(Order::Commit, None).and_then(|()| worker.answer_by(Instant::now() + LONGEST_COMMIT));
+        let committed = worker
+            .order(Order::Commit, None)
+            .and_then(|()| worker.answer_by(Instant::now() + LONGEST_COMMIT));
         let folders_left = match committed {
             Ok(Report::Committed { folders_left: left }) => left,
             // Its own word that it did not get to the rename; the disk is asked all the same.

@@ -61,7 +61,9 @@ impl fmt::Display for WorkerError {
             Self::Start(error) => write!(f, "the worker cannot be started: {error}"),
             Self::Died(how) => write!(f, "the worker died: {how}"),
             Self::Silent => write!(f, "the worker made no progress for {} s", SILENCE.as_secs()),
-            Self::Halted => f.write_str("the worker was stopped by a signal of its user's, and has been killed"),
+            Self::Halted => {
+                f.write_str("the worker was stopped by a signal of its user's, and has been killed")
+            }
             Self::Resting(left) => write!(
                 f,
                 "the last worker of this user stood still and had to be killed; none is started for {} s",

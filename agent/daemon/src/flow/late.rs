@@ -147,8 +147,7 @@ impl Flow {
     pub(super) fn mark_leftovers(&self, records: &[Arc<Record>]) {
         let mut archives: HashMap<&Path, Leftovers> = HashMap::new();
         for record in records.iter().filter(|record| record.phase == Phase::Converted) {
-            let leftovers =
-                archives.entry(&record.archive).or_insert_with(|| Leftovers::of(&record.archive));
+            let leftovers = archives.entry(&record.archive).or_insert_with(|| Leftovers::of(&record.archive));
             let length = record.inbox().map_or(0, |source| source.length);
             if leftovers.runs.contains(&record.run) || leftovers.original(&record.run) > length {
                 self.mark(&record.key());
@@ -160,8 +159,7 @@ impl Flow {
     pub(super) fn clear_undone(&self, records: &[Arc<Record>]) {
         let mut archives: HashMap<&Path, Leftovers> = HashMap::new();
         for record in records.iter().filter(|record| record.phase == Phase::Undone) {
-            let leftovers =
-                archives.entry(&record.archive).or_insert_with(|| Leftovers::of(&record.archive));
+            let leftovers = archives.entry(&record.archive).or_insert_with(|| Leftovers::of(&record.archive));
             if leftovers.runs.contains(&record.run)
                 && let Some(_turn) = self.turn(&record.key())
                 && let Err(why) = settle_back::clear(record)

@@ -134,11 +134,13 @@ pub(super) fn worker(error: &WorkerError, account: &Account) -> Outcome {
             error.to_string(),
             "see which of the user's processes sends signals to the worker",
         )),
-        WorkerError::Late | WorkerError::Died(_) | WorkerError::Silent | WorkerError::Failed(..) => Outcome::Failed(Reason::new(
-            "worker",
-            error.to_string(),
-            "see the journal for the worker's own words",
-        )),
+        WorkerError::Late | WorkerError::Died(_) | WorkerError::Silent | WorkerError::Failed(..) => {
+            Outcome::Failed(Reason::new(
+                "worker",
+                error.to_string(),
+                "see the journal for the worker's own words",
+            ))
+        }
     }
 }
 

@@ -58,7 +58,11 @@ impl Archive {
         let folder = folder.map_err(|errno| match errno {
             Errno::ENOTDIR | Errno::ELOOP => {
                 let stat = fstatat(&parent, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-                foreign(path, errno, &stat.map_or_else(|_| "is no folder".to_owned(), |stat| what_it_is(&stat)))
+                foreign(
+                    path,
+                    errno,
+                    &stat.map_or_else(|_| "is no folder".to_owned(), |stat| what_it_is(&stat)),
+                )
             }
             other => error("open", path)(other),
         })?;
@@ -97,14 +101,21 @@ fn what_it_is(stat: &FileStat) -> String {
 
 fn foreign(path: &Path, errno: Errno, what: &str) -> SpoolError {
     let shown = path.display();
-    let text = format!("the archive folder {shown} {what}; it must be a folder that is root's and has mode 0700");
-    let mend = format!("see who made it and whether ours was renamed (a folder of root's beside it), then move it away, and ours back to {shown}");
+    let text =
+        format!("the archive folder {shown} {what}; it must be a folder that is root's and has mode 0700");
+    let mend = format!(
+        "see who made it and whether ours was renamed (a folder of root's beside it), then move it away, and ours back to {shown}"
+    );
     SpoolError { doing: "trust", path: path.to_owned(), errno, archive: Some((text, mend)) }
 }
 
 fn gone(path: &Path, waiting: usize) -> SpoolError {
     let shown = path.display();
-    let text = format!("the archive folder {shown} is gone, and the originals of {waiting} or more converted mailboxes were in it");
-    let mend = format!("look for a folder of root's that was renamed, and rename it back to {shown}; if it was removed on purpose, make an empty one: install -d -m 0700 {shown}");
+    let text = format!(
+        "the archive folder {shown} is gone, and the originals of {waiting} or more converted mailboxes were in it"
+    );
+    let mend = format!(
+        "look for a folder of root's that was renamed, and rename it back to {shown}; if it was removed on purpose, make an empty one: install -d -m 0700 {shown}"
+    );
     SpoolError { doing: "open", path: path.to_owned(), errno: Errno::ENOENT, archive: Some((text, mend)) }
 }

@@ -120,7 +120,11 @@ impl Spool {
                 self.archive_path.join(kept).display()
             ),
             Err(errno) => {
-                format!("{begun}; it lies in {} as {name} and cannot be moved: {}", self.archive_path.display(), errno.desc())
+                format!(
+                    "{begun}; it lies in {} as {name} and cannot be moved: {}",
+                    self.archive_path.display(),
+                    errno.desc()
+                )
             }
         }
     }
@@ -153,8 +157,14 @@ impl Spool {
         if stood {
             let later = format!("{run}.{number}");
             let no_replace = RenameFlags::RENAME_NOREPLACE;
-            if let Err(errno) = renameat2(&self.archive, name.as_str(), &self.archive, later.as_str(), no_replace) {
-                tracing::warn!(run = run.as_str(), "a tombstone that has stood at its place keeps its name: {}", errno.desc());
+            if let Err(errno) =
+                renameat2(&self.archive, name.as_str(), &self.archive, later.as_str(), no_replace)
+            {
+                tracing::warn!(
+                    run = run.as_str(),
+                    "a tombstone that has stood at its place keeps its name: {}",
+                    errno.desc()
+                );
             }
         }
     }
@@ -182,7 +192,8 @@ impl Spool {
             }
             return Ok(None);
         }
-        let file = openat(&self.archive, name, flags, Mode::empty()).map_err(self.in_archive("open", name))?;
+        let file =
+            openat(&self.archive, name, flags, Mode::empty()).map_err(self.in_archive("open", name))?;
         let opened = fstat(&file).map_err(self.in_archive("look at", name))?;
         Ok((identity(&opened) == identity(&stat)).then_some(file))
     }
