@@ -7,6 +7,8 @@
 
 #[path = "hostile/archive.rs"]
 mod archive;
+#[path = "hostile/dotlock.rs"]
+mod dotlock;
 #[path = "hostile/exchange.rs"]
 mod exchange;
 #[path = "hostile/names.rs"]
