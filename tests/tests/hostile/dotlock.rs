@@ -10,13 +10,16 @@ use crate::site::{CONFIG, Site, letter, setup};
 /// `mailready convert`: it is in use.
 const TEMPORARY: i32 = 75;
 
+/// Makes something at a path.
+type Make = fn(&str);
+
 /// A folder, a link, a second name of somebody's mbox: it is nobody's lock of ours, so it stands, and is not followed, written to or removed.
 #[test]
 fn a_dotlock_of_any_kind_is_respected_and_left_as_it_is() -> Result<()> {
     let Some(site) = Site::new()? else { return Ok(()) };
     let mallory = site.member_of_group_mail("mallory")?;
     site.machine.write("/etc/secret", letter("for root").as_bytes(), (0, 0), 0o600)?;
-    let make: [(&str, fn(&str)); 3] = [
+    let make: [(&str, Make); 3] = [
         ("folder", |lock| fs::create_dir(lock).unwrap()),
         ("link", |lock| symlink("/etc/secret", lock).unwrap()),
         ("twin", |lock| fs::hard_link("/var/mail/mallory", lock).unwrap()),

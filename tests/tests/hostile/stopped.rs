@@ -111,7 +111,7 @@ fn a_worker_that_is_stopped_under_the_locks_does_not_keep_the_spool_locked() -> 
         let program = stopper(&user);
         let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
         let args = ["--reuid", &uid, "--regid", &gid, "--clear-groups", "perl", "-e", &program];
-        let stopper = site.machine.daemon("setpriv", &args)?;
+        let stopper = site.machine.daemon("setpriv", args)?;
         stopper.log.wait("it watches", |line| line.contains("watching"))?;
         let (code, said) = site.convert(&user.name)?;
         stopper.terminate()?;
