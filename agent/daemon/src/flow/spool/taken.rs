@@ -198,3 +198,6 @@ impl Spool {
         Ok((identity(&opened) == identity(&stat)).then_some(file))
     }
 }
+
+#[cfg(test)]
+mod tests;
