@@ -11,3 +11,5 @@ mod files;
 mod licences;
 #[path = "policy/metadata.rs"]
 mod metadata;
+#[path = "policy/security.rs"]
+mod security;

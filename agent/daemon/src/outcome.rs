@@ -27,6 +27,9 @@ pub enum Outcome {
     Stopped,
 }
 
+/// Code of the reason of a user who keeps the own worker from working: the mailbox rests for long.
+pub const WORKER_STOPPED: &str = "worker-stopped";
+
 /// Why not, in a form that an operator can act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {

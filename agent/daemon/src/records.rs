@@ -376,6 +376,11 @@ impl Records {
         self.index().latest.get(key).cloned()
     }
 
+    /// How many mailboxes have their original in this archive folder, or may have.
+    pub fn with_originals_in(&self, archive: &Path) -> usize {
+        self.all().iter().filter(|record| record.phase != Phase::Undone && record.archive == archive).count()
+    }
+
     /// All records, by run id, which is by time.
     pub fn all(&self) -> Vec<Arc<Record>> {
         self.index().runs.values().cloned().collect()

@@ -36,6 +36,13 @@ pub enum Order {
     Count,
     /// It is stopped before its call of this number, until it may go on.
     Stop(usize),
+    /// It is stopped before the first call of this name whose arguments hold a text, until it may go on.
+    StopBefore {
+        /// Name of the call.
+        call: String,
+        /// Part of what its arguments name.
+        about: String,
+    },
     /// Before the `nth` call of this kind (see [`Place::kind`]) there is a death. The number of a call among all calls is no
     /// good for this: threads overtake each other.
     Kill {
@@ -63,6 +70,7 @@ impl fmt::Display for Order {
         match self {
             Self::Count => f.write_str("count"),
             Self::Stop(number) => write!(f, "stop {number}"),
+            Self::StopBefore { call, about } => write!(f, "before {call} {about}"),
             Self::Kill { nth, kind, whom } => write!(f, "kill {whom} {nth} {kind}"),
         }
     }
@@ -73,6 +81,9 @@ impl FromStr for Order {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |word: &str| word.parse().map_err(|_| format!("{word:?} is no number"));
+        if let Some((call, about)) = text.strip_prefix("before ").and_then(|rest| rest.split_once(' ')) {
+            return Ok(Self::StopBefore { call: call.to_owned(), about: about.to_owned() });
+        }
         match text.splitn(4, ' ').collect::<Vec<_>>().as_slice() {
             ["count"] => Ok(Self::Count),
             ["stop", at] => Ok(Self::Stop(number(at)?)),
@@ -269,7 +280,8 @@ mod tests {
     #[test]
     fn an_order_is_read_as_it_was_written() {
         let kill = Order::Kill { nth: 2, kind: "dash write /tmp/f#".into(), whom: Whom::Others };
-        for order in [Order::Count, Order::Stop(7), kill] {
+        let before = Order::StopBefore { call: "renameat2".into(), about: "/var/mail/a b".into() };
+        for order in [Order::Count, Order::Stop(7), before, kill] {
             assert_eq!(order.to_string().parse(), Ok(order));
         }
         assert!("stop".parse::<Order>().is_err());

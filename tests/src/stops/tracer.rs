@@ -179,6 +179,11 @@ impl Tracer {
                 publish(&self.control, "reached", &place.to_string())?;
                 return Ok(());
             }
+            Order::StopBefore { call, about } if *call == place.call && place.about.contains(about) => {
+                self.held = Some(pid);
+                publish(&self.control, "reached", &place.to_string())?;
+                return Ok(());
+            }
             Order::Kill { nth, kind, whom } if *kind == place.kind() => {
                 self.of_kind += 1;
                 if self.of_kind == *nth {

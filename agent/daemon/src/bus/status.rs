@@ -14,7 +14,7 @@ use crate::account::{Account, SharedAccount};
 use crate::agent::{Agent, unix_now};
 use crate::conversions::{Change, View, What};
 use crate::flow::Standing;
-use crate::outcome::{Outcome, Progress, Reason, Stage, Why};
+use crate::outcome::{Outcome, Progress, Reason, Stage, WORKER_STOPPED, Why};
 use crate::records::{Phase, Record};
 use crate::whom::{ROLLED_BACK, Refusal};
 
@@ -130,7 +130,12 @@ fn find_state(agent: &Agent, account: &SharedAccount, details: &mut Details) -> 
             return State::Maildir;
         }
         Standing::Unknown => {
-            add_reason(details, &unsettled());
+            match agent.conversions.last_outcome(&key) {
+                Some((Outcome::Failed(reason), _)) if reason.code == WORKER_STOPPED => {
+                    add_reason(details, &reason);
+                }
+                _ => add_reason(details, &unsettled()),
+            }
             let latest = agent.records.latest(&key);
             let goes_back = latest.is_some_and(|record| record.phase == Phase::RollingBack);
             return if goes_back { State::RollingBack } else { State::Waiting };

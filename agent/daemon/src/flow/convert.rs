@@ -14,7 +14,7 @@ use nix::sys::stat::FileStat;
 
 use super::crew::{Worker, WorkerError};
 use super::gate::{self, IndexState};
-use super::spool::{AtPath, Locked, Ownership, Spool, SpoolError};
+use super::spool::{AtPath, Locked, Make, Ownership, Spool, SpoolError, Taken};
 use super::told::Told;
 use super::{Ask, Bind, Flow, Standing, location, reasons};
 use crate::account::Account;
@@ -31,6 +31,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time that a mailbox is kept locked (a deliverer gives up after 20 to 30 s, a person notices earlier).
 const LONGEST_HOLD: Duration = Duration::from_secs(3);
 
+/// How long the commit itself may take on a slow disk, most of it a sync. A worker that is stopped meanwhile has less (`crew/stopped.rs`).
+pub(super) const LONGEST_COMMIT: Duration = Duration::from_secs(15);
+
 /// Longer than one tick of the coarse clock that file systems stamp with (10 ms at HZ=100).
 const CLOCK_TICK: Duration = Duration::from_millis(12);
 
@@ -41,7 +44,7 @@ enum End {
     /// The mbox is the mail.
     Not(Outcome),
     /// Only the disk knows.
-    Unsure(String),
+    Unsure(WorkerError),
 }
 
 impl From<SpoolError> for End {
@@ -112,7 +115,9 @@ pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: 
 
 impl Attempt<'_> {
     fn run(mut self) -> Outcome {
-        let spool = match Spool::open(&self.account.inbox, &self.account.archive, self.account.uid) {
+        let Account { inbox, archive, uid, .. } = self.account;
+        let with_originals = || self.flow.records.with_originals_in(archive);
+        let spool = match Spool::open(inbox, archive, *uid, Make::Unless(&with_originals)) {
             Ok(spool) => spool,
             Err(error) => return reasons::spool(&error),
         };
@@ -150,7 +155,13 @@ impl Attempt<'_> {
             End::Unsure(why) => {
                 tracing::error!(user = ?self.account.name, run, "the commit was not answered, asking the disk: {why}");
                 self.flow.set_unsettled(&self.record, false);
-                super::settle::settle(self.flow, self.settings, &self.record)
+                match super::settle::settle(self.flow, self.settings, &self.record) {
+                    // What the disk says is that nothing has happened; why, was known before.
+                    Outcome::Failed(_) | Outcome::Busy(_) if matches!(why, WorkerError::Halted) => {
+                        reasons::worker(&why, self.account)
+                    }
+                    settled => settled,
+                }
             }
         }
     }
@@ -269,30 +280,37 @@ impl Attempt<'_> {
             return Err(End::Not(Outcome::Busy(reasons::in_use())));
         };
         let held = Instant::now();
-        let Some(_committing) = self.flow.sessions.enter_commit(&key) else { return Ok(None) };
+        let Some(committing) = self.flow.sessions.enter_commit(&key) else { return Ok(None) };
         if !spool.is_at_path(stat)? {
             return Ok(None);
         }
         self.order(worker, Order::Confirm, None)?;
-        let (messages, length) = match self.answer(worker)? {
-            Report::Confirmed { messages, length } => (messages, length),
-            Report::Changed => return Ok(None),
-            other => return Err(self.not(worker.out_of_turn(other))),
+        let (messages, length) = match worker.answer_by(held + LONGEST_HOLD) {
+            Ok(Report::Confirmed { messages, length }) => (messages, length),
+            Ok(Report::Changed) => return Ok(None),
+            Ok(other) => return Err(self.not(worker.out_of_turn(other))),
+            // The deliverers go on. What it is going to say is of a file that is not locked any more, and counts for nothing.
+            Err(WorkerError::Late) => {
+                drop((committing, locked));
+                return self.answer(worker).map(|_| None);
+            }
+            Err(error) => return Err(self.not(error)),
         };
         if held.elapsed() > LONGEST_HOLD || self.stopping() {
             return Ok(None);
         }
         self.record.source[0].length = length;
         // The point of no return: from here on only the worker's answer, or the disk, says where the mail is.
-        let committed =
-            worker.order(Order::Commit, None).and_then(|()| worker.answer(&|| false, &mut |_, _, _| {}));
+        let committed = worker
+            .order(Order::Commit, None)
+            .and_then(|()| worker.answer_by(Instant::now() + LONGEST_COMMIT));
         let folders_left = match committed {
             Ok(Report::Committed { folders_left: left }) => left,
             // Its own word that it did not get to the rename; the disk is asked all the same.
             Ok(other) => {
                 let error = worker.out_of_turn(other);
                 worker.reap();
-                return Ok(Some(End::Unsure(error.to_string())));
+                return Ok(Some(End::Unsure(error)));
             }
             Err(WorkerError::Blocked(block, detail, words)) => {
                 return Err(End::Not(Outcome::Blocked(reasons::blocked(
@@ -304,13 +322,13 @@ impl Attempt<'_> {
             }
             Err(error) => {
                 worker.reap();
-                return Ok(Some(End::Unsure(error.to_string())));
+                return Ok(Some(End::Unsure(error)));
             }
         };
         self.flow.set_standing(key, Standing::Maildir { run: self.run.to_string() });
         let set_aside = match self.set_aside(spool, file, &locked, stat) {
             Ok(()) if folders_left > 0 => Err(reasons::folders_left(folders_left)),
-            done => done.map_err(|error| error.to_string()),
+            done => done,
         };
         tracing::debug!(
             run = self.run.as_str(),
@@ -329,25 +347,27 @@ impl Attempt<'_> {
         file: &OwnedFd,
         locked: &Locked<'_, '_>,
         stat: &FileStat,
-    ) -> Result<(), SpoolError> {
+    ) -> Result<(), String> {
         self.report(Stage::Finishing);
         self.step("set_aside");
-        spool.exchange(&self.run, 0)?;
+        let taken = spool.take(&self.run, 0, stat)?;
         self.step("sync_set_aside");
-        spool.sync()?;
-        if let Err(error) = spool.take_over(file) {
-            tracing::warn!(
-                run = self.run.as_str(),
-                "the set-aside spool still counts against its user's quota: {error}"
-            );
-        }
-        let original = spool.glance_entry(&self.run, 0)?;
-        if original.is_none_or(|original| (original.st_dev, original.st_ino) != (stat.st_dev, stat.st_ino)) {
-            // A program put another file at the path while the locks were held. The Maildir is the mail by now: what of that file is new is found by its content.
-            self.flow.mark_by_content(&self.record);
-        } else if !locked.is_untouched() {
-            // Somebody waits in open(2) for our lease and is going to get the file that is in the archive now.
-            self.flow.mark(&self.account.key());
+        spool.sync().map_err(|error| error.to_string())?;
+        match taken {
+            // A program put another file of the user's at the path while the locks were held. The Maildir is the mail by now: what of that file is new is found by its content.
+            Taken::Another => self.flow.mark_by_content(&self.record),
+            Taken::Locked => {
+                if let Err(error) = spool.take_over(file) {
+                    tracing::warn!(
+                        run = self.run.as_str(),
+                        "the set-aside spool still counts against its user's quota: {error}"
+                    );
+                }
+                if !locked.is_untouched() {
+                    // Somebody waits in open(2) for our lease and is going to get the file that is in the archive now.
+                    self.flow.mark(&self.account.key());
+                }
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Starting a worker and talking to it.
 //!
-//! What it says is hostile input: a garbled packet, silence for too long or an answer out of turn ends it. It is always reaped before anything of the mailbox is let go
-//! of, so that no worker can still write when the locks are dropped.
+//! What it says is hostile input: a garbled packet, silence for too long or an answer out of turn ends it. It is killed and reaped before anything of the mailbox is let go of that it could still write to; one that
+//! does not even die (it hangs in the kernel) leaves its mailbox unsettled: it holds the work folder's lock until it is gone, so nobody asks the disk too early.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -17,6 +17,11 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::pipe2;
+
+use stopped::Stops;
+
+mod resting;
+mod stopped;
 
 /// A worker that says nothing for this long is stuck (storage that hangs) and is given up.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -36,6 +41,12 @@ pub(super) enum WorkerError {
     Died(String),
     /// It said nothing for too long.
     Silent,
+    /// It was found stopped for too long, and has been killed.
+    Halted,
+    /// The user's last worker had to be killed, and the next is not started yet.
+    Resting(Duration),
+    /// The time of an answer under locks is over; it lives and may answer yet.
+    Late,
     /// An operator has to mend something; with the worker's own words, which may name a folder.
     Blocked(Block, u64, String),
     /// A step failed.
@@ -50,6 +61,15 @@ impl fmt::Display for WorkerError {
             Self::Start(error) => write!(f, "the worker cannot be started: {error}"),
             Self::Died(how) => write!(f, "the worker died: {how}"),
             Self::Silent => write!(f, "the worker made no progress for {} s", SILENCE.as_secs()),
+            Self::Halted => {
+                f.write_str("the worker was stopped by a signal of its user's, and has been killed")
+            }
+            Self::Resting(left) => write!(
+                f,
+                "the last worker of this user stood still and had to be killed; none is started for {} s",
+                left.as_secs() + 1
+            ),
+            Self::Late => f.write_str("the worker did not answer in time"),
             Self::Blocked(block, detail, _) => write!(f, "{} ({detail})", block.word()),
             Self::Failed(step, errno) => write!(f, "{}: {}", step.word(), errno.desc()),
             Self::Stopped => f.write_str("stopped"),
@@ -57,9 +77,18 @@ impl fmt::Display for WorkerError {
     }
 }
 
+/// Whether no worker is started for this user now: the last one stood still.
+pub(super) fn is_resting(uid: u32) -> bool {
+    resting::left(uid, Instant::now()).is_some()
+}
+
 /// A running worker.
 pub(super) struct Worker {
-    child: Child,
+    /// `None`: it has ended, or is left to `stopped`.
+    child: Option<Child>,
+    pid: u32,
+    uid: u32,
+    stops: Stops,
     socket: OwnedFd,
     words: std::fs::File,
     indexed: bool,
@@ -72,6 +101,10 @@ impl Worker {
         job: &Job,
         spool: Option<BorrowedFd<'_>>,
     ) -> Result<Self, WorkerError> {
+        stopped::reap_the_late();
+        if let Some(left) = resting::left(job.uid, Instant::now()) {
+            return Err(WorkerError::Resting(left));
+        }
         let start = |errno: Errno| WorkerError::Start(errno.into());
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
@@ -86,9 +119,17 @@ impl Worker {
             .stdout(Stdio::from(theirs_to_say))
             .spawn()
             .map_err(WorkerError::Start)?;
-        let mut worker = Self { child, socket: ours, words: words.into(), indexed: false };
+        let mut worker = Self {
+            pid: child.id(),
+            uid: job.uid,
+            child: Some(child),
+            stops: Stops::default(),
+            socket: ours,
+            words: words.into(),
+            indexed: false,
+        };
         wire::send(worker.socket.as_fd(), &job.encode(), spool).map_err(WorkerError::Start)?;
-        match worker.report(&|| false)? {
+        match worker.report(&|| false, None)? {
             Report::Ready { sandboxed, indexed } => {
                 worker.indexed = indexed;
                 if !sandboxed {
@@ -107,13 +148,13 @@ impl Worker {
 
     /// Its process id.
     pub(super) fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     pub(super) fn order(&mut self, order: Order, fd: Option<BorrowedFd<'_>>) -> Result<(), WorkerError> {
         let Err(error) = wire::send(self.socket.as_fd(), &order.encode(), fd) else { return Ok(()) };
         // It may have said why it ends before it ended.
-        match self.report(&|| false) {
+        match self.report(&|| false, None) {
             Err(said @ (WorkerError::Blocked(..) | WorkerError::Failed(..))) => Err(said),
             _ => Err(self.died(&error.to_string())),
         }
@@ -126,14 +167,24 @@ impl Worker {
         on_progress: &mut dyn FnMut(u64, u64, u64),
     ) -> Result<Report, WorkerError> {
         loop {
-            match self.report(stop)? {
+            match self.report(stop, None)? {
                 Report::Progress { messages, bytes, total } => on_progress(messages, bytes, total),
                 other => return Ok(other),
             }
         }
     }
 
-    fn report(&mut self, stop: &dyn Fn() -> bool) -> Result<Report, WorkerError> {
+    /// The next report that is not progress, of a worker for which locks are held: progress buys it no time.
+    pub(super) fn answer_by(&mut self, due: Instant) -> Result<Report, WorkerError> {
+        loop {
+            match self.report(&|| false, Some(due))? {
+                Report::Progress { .. } => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn report(&mut self, stop: &dyn Fn() -> bool, due: Option<Instant>) -> Result<Report, WorkerError> {
         let deadline = Instant::now() + SILENCE;
         loop {
             if stop() {
@@ -141,12 +192,23 @@ impl Worker {
             }
             let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::from(100_u8)) {
-                Ok(0) if Instant::now() < deadline => continue,
-                Ok(0) => return Err(WorkerError::Silent),
-                Err(Errno::EINTR) => continue,
+                Ok(0) => {
+                    let now = Instant::now();
+                    if self.stops.look(self.pid, now) {
+                        return Err(self.stands_still(WorkerError::Halted));
+                    }
+                    if due.is_some_and(|due| now >= due) {
+                        return Err(WorkerError::Late);
+                    }
+                    if now >= deadline {
+                        return Err(self.stands_still(WorkerError::Silent));
+                    }
+                }
+                Err(Errno::EINTR) => {}
                 Ok(_) | Err(_) => break,
             }
         }
+        self.stops.goes_on(Instant::now());
         let mut packet = [0; SIZE];
         let mut received = wire::receive(self.socket.as_fd(), &mut packet);
         // It ended without having read an order of ours. That is told first, and its last words after it.
@@ -188,8 +250,9 @@ impl Worker {
     fn died(&mut self, how: &str) -> WorkerError {
         // Its exit status tells more than a closed socket, if it is there within a moment.
         let deadline = Instant::now() + Duration::from_millis(500);
+        let Some(child) = &mut self.child else { return WorkerError::Died(how.to_owned()) };
         loop {
-            match self.child.try_wait() {
+            match child.try_wait() {
                 Ok(Some(status)) => return WorkerError::Died(format!("{how}; {status}")),
                 Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
                 _ => return WorkerError::Died(how.to_owned()),
@@ -197,11 +260,24 @@ impl Worker {
         }
     }
 
+    /// Kills it, and has its user rest.
+    fn stands_still(&mut self, why: WorkerError) -> WorkerError {
+        tracing::warn!(uid = self.uid, pid = self.pid, "{why}");
+        resting::begin(self.uid, Instant::now());
+        self.reap();
+        why
+    }
+
     /// Waits for its end after its last answer; tells whether it ended by itself and well.
     pub(super) fn finish(mut self) -> bool {
+        let Some(child) = &mut self.child else { return false };
         let deadline = Instant::now() + Duration::from_secs(5);
         while Instant::now() < deadline {
-            match self.child.try_wait() {
+            match child.try_wait() {
+                Ok(None) if self.stops.look(self.pid, Instant::now()) => {
+                    self.stands_still(WorkerError::Halted);
+                    return false;
+                }
                 Ok(None) => std::thread::sleep(Duration::from_millis(1)),
                 Ok(Some(status)) => return status.success(),
                 Err(_) => return false,
@@ -210,11 +286,10 @@ impl Worker {
         false
     }
 
-    /// Ends it now, wherever it is, and sees its end.
+    /// Ends it now, wherever it is, and sees its end, unless it hangs in the kernel.
     pub(super) fn reap(&mut self) {
-        let _ = self.child.kill();
-        if let Err(error) = self.child.wait() {
-            tracing::error!(%error, "a worker could not be reaped");
+        if let Some(child) = self.child.take() {
+            stopped::end(child);
         }
     }
 

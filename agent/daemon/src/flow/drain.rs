@@ -15,7 +15,7 @@ use super::Flow;
 use super::crew::{Worker, WorkerError};
 use super::file_lease::FileLease;
 use super::late::Mark;
-use super::spool::{self, AtPath, Ownership, Spool};
+use super::spool::{self, AtPath, Make, Ownership, Spool, Taken};
 use crate::records::Record;
 use crate::settings::Settings;
 
@@ -44,14 +44,19 @@ pub(super) fn drain(
     let by_content = mark.by_content;
     let run = RunId::parse(&record.run).ok_or("the record has no run id")?;
     let source = record.inbox().ok_or("the record has no inbox")?;
-    let spool = Spool::open(&source.path, &record.archive, record.uid).map_err(|error| error.to_string())?;
+    let spool = Spool::open(&source.path, &record.archive, record.uid, Make::No)
+        .map_err(|error| super::reasons::of(&error))?;
     let mut drained = Drained::default();
     // One mailbox has one turn, and one state folder one agent: a dotlock of this run that stands now is a dead agent's.
     if spool.remove_dead_dotlock(&run).map_err(|error| error.to_string())? {
         tracing::info!(run = run.as_str(), "removed the dotlock of a dead drain");
     }
     let stays = if mark.keep_place { spool.is_tombstone_at_path(&run) } else { spool.is_quiet(&run) };
-    if !stays.map_err(|error| error.to_string())? && !rotate(flow, settings, &spool, &run)? {
+    let rotated = match stays.map_err(|error| error.to_string())? {
+        true => Ok(true),
+        false => rotate(flow, settings, &spool, &run),
+    };
+    if rotated == Ok(false) {
         drained.left += 1;
     }
     let mut worker = None;
@@ -122,6 +127,8 @@ pub(super) fn drain(
     if drained.messages > 0 {
         tracing::info!(user = ?record.user, run = run.as_str(), messages = drained.messages, "carried mail over that came to the old place");
     }
+    // Something foreign at the place does not keep back what was taken from there before.
+    rotated?;
     Ok(drained)
 }
 
@@ -187,12 +194,15 @@ fn exchange(
     }
     let step = if entry == 0 { "set_aside" } else { "rotate" };
     tracing::debug!(step, who = "agent", run = run.as_str(), entry);
-    spool.exchange(run, entry).map_err(fail)?;
+    let taken = spool.take(run, entry, stat)?;
     if entry == 0 {
         tracing::debug!(step = "sync_set_aside", who = "agent", run = run.as_str());
     }
     spool.sync().map_err(fail)?;
-    spool.take_over(file).map_err(fail)?;
+    // What came in instead of it is the user's own too, but its names are not known to us: it stays the user's.
+    if taken == Taken::Locked {
+        spool.take_over(file).map_err(fail)?;
+    }
     Ok(true)
 }
 

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use mailready_config::Probe;
 use mailready_worker::{RunId, tombstone};
 
+use super::crew::is_resting;
 use super::dovecot::Dovecot;
+use super::spool::{Archive, Make};
 use super::{Bind, Flow, drain, settle_back};
 use crate::account::MailboxKey;
 use crate::records::{Phase, Record};
@@ -117,6 +119,11 @@ impl Flow {
             return;
         };
         let Some(_turn) = self.turn(key) else { return self.mark_as(key, mark) };
+        // The others' late mail waits for each drain, one after the other.
+        if is_resting(record.uid) {
+            self.memory().late.rests.insert(key.clone(), Instant::now() + RETRY);
+            return self.mark_as(key, mark);
+        }
         let rest = match drain::drain(self, settings, &record, mark) {
             Ok(drained) => {
                 if drained.left > 0 {
@@ -138,14 +145,11 @@ impl Flow {
     /// Marks the mailboxes of whose archive entries something is left to drain: a dead agent had begun, or mail came to a set-aside spool while nobody watched. No event tells of that, and the place
     /// itself may be quiet.
     pub(super) fn mark_leftovers(&self, records: &[Arc<Record>]) {
-        let mut archives: HashMap<&Path, HashSet<String>> = HashMap::new();
+        let mut archives: HashMap<&Path, Leftovers> = HashMap::new();
         for record in records.iter().filter(|record| record.phase == Phase::Converted) {
-            let runs =
-                archives.entry(&record.archive).or_insert_with(|| runs_with_leftovers(&record.archive));
-            let original = record.archive.join(format!("{}.0", record.run));
+            let leftovers = archives.entry(&record.archive).or_insert_with(|| Leftovers::of(&record.archive));
             let length = record.inbox().map_or(0, |source| source.length);
-            let grown = || original.symlink_metadata().is_ok_and(|file| file.len() > length);
-            if runs.contains(&record.run) || grown() {
+            if leftovers.runs.contains(&record.run) || leftovers.original(&record.run) > length {
                 self.mark(&record.key());
             }
         }
@@ -153,11 +157,10 @@ impl Flow {
 
     /// Clears what rollbacks left in the archive folders that were done but for that.
     pub(super) fn clear_undone(&self, records: &[Arc<Record>]) {
-        let mut archives: HashMap<&Path, HashSet<String>> = HashMap::new();
+        let mut archives: HashMap<&Path, Leftovers> = HashMap::new();
         for record in records.iter().filter(|record| record.phase == Phase::Undone) {
-            let runs =
-                archives.entry(&record.archive).or_insert_with(|| runs_with_leftovers(&record.archive));
-            if runs.contains(&record.run)
+            let leftovers = archives.entry(&record.archive).or_insert_with(|| Leftovers::of(&record.archive));
+            if leftovers.runs.contains(&record.run)
                 && let Some(_turn) = self.turn(&record.key())
                 && let Err(why) = settle_back::clear(record)
             {
@@ -233,15 +236,28 @@ impl Flow {
     }
 }
 
-/// Runs that have more in this archive folder than their original: entries to be drained, or the lock of a dead drain.
-fn runs_with_leftovers(archive: &Path) -> HashSet<String> {
-    let names = std::fs::read_dir(archive).into_iter().flatten().flatten();
-    names
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter_map(|name| {
+/// An archive folder as a start or a rescan finds it.
+struct Leftovers {
+    archive: Option<Archive>,
+    /// Runs that have more in it than their original: entries to be drained, or the lock of a dead drain.
+    runs: HashSet<String>,
+}
+
+impl Leftovers {
+    /// Nothing in a folder that is not believed: whoever drains says so.
+    fn of(path: &Path) -> Self {
+        let archive = Archive::open(path, Make::No).ok();
+        let names = archive.as_ref().and_then(|archive| archive.names().ok()).unwrap_or_default();
+        let other = |name: &String| {
             name.rsplit_once('.').filter(|(_, kind)| *kind != "0").map(|(run, _)| run.to_owned())
-        })
-        .collect()
+        };
+        Self { archive, runs: names.iter().filter_map(other).collect() }
+    }
+
+    /// Bytes of a run's original.
+    fn original(&self, run: &str) -> u64 {
+        self.archive.as_ref().and_then(|archive| archive.size(&format!("{run}.0"))).unwrap_or(0)
+    }
 }
 
 /// Whether a file of exactly a tombstone's size stands there; only a hint for the rescan.

@@ -306,6 +306,9 @@ impl Flow {
             return;
         };
         let Some(_turn) = self.turn(&record.key()) else { return };
+        if super::crew::is_resting(record.uid) {
+            return;
+        }
         if record.phase == Phase::RollingBack {
             if let Err(why) = settle_back::settle(self, &self.settings(), &record) {
                 tracing::warn!(user = ?record.user, run, "this interrupted rollback is not settled yet: {why}");

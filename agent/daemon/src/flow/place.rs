@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mailready_worker::RunId;
 use mailready_worker::wire::{Order, Report};
 
-use super::crew::Worker;
+use super::crew::{Worker, WorkerError};
 use super::spool::{self, AtPath, Spool};
 use super::{Flow, drain};
 use crate::settings::Settings;
@@ -24,8 +24,25 @@ fn placed(
     order: Order,
     file: Option<&std::os::fd::OwnedFd>,
 ) -> Result<(u64, u64), String> {
+    placed_by(worker, order, file, None)
+}
+
+/// The same under locks, which are not held for longer than until `due`.
+fn placed_by(
+    worker: &mut Worker,
+    order: Order,
+    file: Option<&std::os::fd::OwnedFd>,
+    due: Option<Instant>,
+) -> Result<(u64, u64), String> {
     worker.order(order, file.map(AsFd::as_fd)).map_err(|error| error.to_string())?;
-    match worker.answer(&|| false, &mut |_, _, _| {}).map_err(|error| error.to_string())? {
+    let answer = match due {
+        Some(due) => worker.answer_by(due),
+        None => worker.answer(&|| false, &mut |_, _, _| {}),
+    };
+    if matches!(answer, Err(WorkerError::Late)) {
+        worker.reap();
+    }
+    match answer.map_err(|error| error.to_string())? {
         Report::BackPlaced { messages, folders_left, .. } => Ok((messages, folders_left)),
         other => Err(worker.out_of_turn(other).to_string()),
     }
@@ -87,11 +104,12 @@ pub(super) fn spool(
             spool.lock(&file, run, worker.pid(), locks, LOCK_PATIENCE, note).map_err(fail)?
             && spool.is_at_path(&stat).map_err(fail)?
         {
-            late += placed(worker, Order::BackRest, Some(&file))?.0;
+            let due = Instant::now() + super::convert::LONGEST_COMMIT;
+            late += placed_by(worker, Order::BackRest, Some(&file), Some(due))?.0;
             // Whoever waits in open(2) for our lease is going to append to the tombstone: after that.
             if locked.is_untouched() {
                 note("back_spool");
-                spool.exchange_back(run).map_err(fail)?;
+                spool.exchange_back(run, &stat)?;
                 note("sync_back_spool");
                 spool.sync().map_err(fail)?;
                 return Ok((late, Some(spool::size(&file).map_err(|errno| errno.to_string())?)));

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::crew::WorkerError;
 use super::spool::SpoolError;
 use crate::account::Account;
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::{Outcome, Reason, WORKER_STOPPED};
 
 /// `words`: the worker's own, since names of folders are the user's and its to tell.
 pub(super) fn blocked(block: Block, detail: u64, words: &str, account: &Account) -> Reason {
@@ -129,15 +129,33 @@ pub(super) fn worker(error: &WorkerError, account: &Account) -> Outcome {
             error.to_string(),
             "see that mailready-worker lies beside the agent",
         )),
-        WorkerError::Died(_) | WorkerError::Silent | WorkerError::Failed(..) => Outcome::Failed(Reason::new(
-            "worker",
+        WorkerError::Halted | WorkerError::Resting(_) => Outcome::Failed(Reason::new(
+            WORKER_STOPPED,
             error.to_string(),
-            "see the journal for the worker's own words",
+            "see which of the user's processes sends signals to the worker",
         )),
+        WorkerError::Late | WorkerError::Died(_) | WorkerError::Silent | WorkerError::Failed(..) => {
+            Outcome::Failed(Reason::new(
+                "worker",
+                error.to_string(),
+                "see the journal for the worker's own words",
+            ))
+        }
+    }
+}
+
+/// The same for the journal: what is in the way, and what to do.
+pub(super) fn of(error: &SpoolError) -> String {
+    match spool(error) {
+        Outcome::Blocked(reason) | Outcome::Failed(reason) => reason.to_string(),
+        _ => error.to_string(),
     }
 }
 
 pub(super) fn spool(error: &SpoolError) -> Outcome {
+    if let Some((what, mend)) = &error.archive {
+        return Outcome::Blocked(Reason::new("archive", what, mend));
+    }
     let reason = |code, mend: &str| Reason::new(code, error.to_string(), mend);
     match error.errno {
         Errno::ENOSPC | Errno::EDQUOT => {

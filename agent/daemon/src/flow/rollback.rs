@@ -14,7 +14,7 @@ use mailready_worker::wire::{Order, Report};
 use super::crew::{Worker, WorkerError};
 use super::late::Mark;
 use super::settle_back::{self, Settled};
-use super::spool::{AtPath, Ownership, Spool, SpoolError};
+use super::spool::{AtPath, Make, Ownership, Spool, SpoolError};
 use super::told::Told;
 use super::{Ask, Bind, Flow, RolledBack, Standing, drain, gate, location, place, reasons};
 use crate::account::Account;
@@ -71,7 +71,7 @@ pub(super) fn rollback(
 
 impl Attempt<'_> {
     fn run(mut self) -> Result<RolledBack, Outcome> {
-        let spool = Spool::open(&self.account.inbox, &self.account.archive, self.account.uid)
+        let spool = Spool::open(&self.account.inbox, &self.account.archive, self.account.uid, Make::No)
             .map_err(|error| reasons::spool(&error))?;
         let mut worker = None;
         let key = self.record.key();

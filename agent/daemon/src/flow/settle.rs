@@ -9,7 +9,7 @@ use mailready_worker::wire::{Order, Report};
 
 use super::crew::{Worker, WorkerError};
 use super::gate::{self, IndexState};
-use super::spool::Spool;
+use super::spool::{Make, Spool};
 use super::told::Told;
 use super::{Bind, Flow, Standing, drain, reasons};
 use crate::outcome::{Outcome, Reason};
@@ -22,7 +22,7 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
         return Outcome::Failed(reasons::no_run_id());
     };
     let account = super::account_of(record);
-    let spool = match Spool::open(&account.inbox, &account.archive, account.uid) {
+    let spool = match Spool::open(&account.inbox, &account.archive, account.uid, Make::No) {
         Ok(spool) => spool,
         Err(error) => return reasons::spool(&error),
     };

@@ -11,7 +11,7 @@ use mailready_worker::wire::{Order, Report};
 
 use super::crew::{Worker, WorkerError};
 use super::rollback;
-use super::spool::{AtPath, Ownership, Spool};
+use super::spool::{AtPath, Make, Ownership, Spool};
 use super::{Bind, Flow, gate};
 use crate::account::Account;
 use crate::records::Record;
@@ -30,7 +30,8 @@ pub(super) enum Settled {
 pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Result<Settled, String> {
     let run = RunId::parse(&record.run).ok_or("the archive record has no run id")?;
     let account = super::account_of(record);
-    let spool = Spool::open(&account.inbox, &account.archive, account.uid).map_err(|e| e.to_string())?;
+    let spool = Spool::open(&account.inbox, &account.archive, account.uid, Make::No)
+        .map_err(|error| super::reasons::of(&error))?;
     let mut record = record.clone();
     // It holds the work folder's lock: a worker that a dead agent left over is gone now.
     let (committed, withdrawn) = probe(flow, settings, &record).map_err(|error| error.to_string())?;
@@ -114,7 +115,8 @@ fn start(
 pub(super) fn clear(record: &Record) -> Result<(), String> {
     let run = RunId::parse(&record.run).ok_or("the archive record has no run id")?;
     let account = super::account_of(record);
-    let spool = Spool::open(&account.inbox, &account.archive, account.uid).map_err(|e| e.to_string())?;
+    let spool = Spool::open(&account.inbox, &account.archive, account.uid, Make::No)
+        .map_err(|error| super::reasons::of(&error))?;
     spool.forget_tombstone(&run, None).map_err(|error| error.to_string())
 }
 

@@ -13,15 +13,19 @@ use mailready_worker::{RunId, tombstone};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, open, openat, renameat2};
 use nix::libc;
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens, mkdirat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens};
 use nix::sys::statfs::FsType;
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat, write};
 
+mod archive;
 mod back;
 mod locks;
+mod taken;
 
+pub(super) use archive::{Archive, Make};
 pub(super) use locks::{LockSet, Locked};
+pub(super) use taken::Taken;
 
 const FOLDER: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 /// Non-blocking, so that a fifo or somebody's lease cannot hang the agent.
@@ -50,11 +54,16 @@ pub(super) struct SpoolError {
     doing: &'static str,
     path: PathBuf,
     pub(super) errno: Errno,
+    /// The archive folder cannot be believed: what is wrong with it, and what to do.
+    pub(super) archive: Option<(String, String)>,
 }
 
 impl fmt::Display for SpoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}: {}", self.doing, self.path.display(), self.errno.desc())
+        match &self.archive {
+            Some((what, _)) => f.write_str(what),
+            None => write!(f, "cannot {} {}: {}", self.doing, self.path.display(), self.errno.desc()),
+        }
     }
 }
 
@@ -86,7 +95,8 @@ impl Ownership {
         Self {
             uid: Uid::from_raw(stat.st_uid),
             gid: Some(Gid::from_raw(stat.st_gid)),
-            mode: Mode::from_bits_truncate(stat.st_mode & 0o7777),
+            // Nothing above the nine bits: root's fchmod would grant set-id bits that their user may not set.
+            mode: Mode::from_bits_truncate(stat.st_mode & 0o777),
         }
     }
 
@@ -107,30 +117,17 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// Opens the folders; makes the archive folder, root's alone, if it is not there.
-    pub(super) fn open(inbox: &Path, archive: &Path, uid: u32) -> Result<Self> {
+    /// Opens the folders. Where the archive folder is not there, `make` says whether it is made or missed.
+    pub(super) fn open(inbox: &Path, archive: &Path, uid: u32, make: Make<'_>) -> Result<Self> {
         let error = |doing, path: &Path| {
             let path = path.to_owned();
-            move |errno| SpoolError { doing, path, errno }
+            move |errno| SpoolError { doing, path, errno, archive: None }
         };
-        let invalid = || SpoolError { doing: "use", path: inbox.to_owned(), errno: Errno::EINVAL };
+        let invalid =
+            || SpoolError { doing: "use", path: inbox.to_owned(), errno: Errno::EINVAL, archive: None };
         let (folder_path, name) = inbox.parent().zip(inbox.file_name()).ok_or_else(invalid)?;
         let folder = open(folder_path, FOLDER, Mode::empty()).map_err(error("open", folder_path))?;
-        let archive_parent = archive.parent().ok_or_else(invalid)?;
-        let parent = open(archive_parent, FOLDER, Mode::empty()).map_err(error("open", archive_parent))?;
-        let archive_name = archive.file_name().ok_or_else(invalid)?;
-        match mkdirat(&parent, archive_name, Mode::S_IRWXU) {
-            Ok(()) => fsync(&parent).map_err(error("sync", archive_parent))?,
-            Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(error("make", archive)(errno)),
-        }
-        let fd = openat(&parent, archive_name, FOLDER | OFlag::O_NOFOLLOW, Mode::empty())
-            .map_err(error("open", archive))?;
-        let stat = fstat(&fd).map_err(error("look at", archive))?;
-        // A member of group mail can make a folder of this name in /var/mail before us: only root's own, closed to all others, is believed.
-        if stat.st_uid != Uid::effective().as_raw() || stat.st_mode & 0o077 != 0 {
-            return Err(error("trust (it must be root's and mode 0700)", archive)(Errno::EPERM));
-        }
+        let fd = Archive::open(archive, make)?.into_folder();
         let name = CString::new(name.as_bytes()).map_err(|_| invalid())?;
         let (folder_path, archive_path) = (folder_path.to_owned(), archive.to_owned());
         Ok(Self { folder, archive: fd, name, folder_path, archive_path, uid: Uid::from_raw(uid) })
@@ -149,12 +146,12 @@ impl Spool {
     }
 
     fn at_spool(&self, doing: &'static str) -> impl Fn(Errno) -> SpoolError + '_ {
-        move |errno| SpoolError { doing, path: self.path(), errno }
+        move |errno| SpoolError { doing, path: self.path(), errno, archive: None }
     }
 
     fn in_archive(&self, doing: &'static str, name: &str) -> impl Fn(Errno) -> SpoolError {
         let path = self.archive_path.join(name);
-        move |errno| SpoolError { doing, path: path.clone(), errno }
+        move |errno| SpoolError { doing, path: path.clone(), errno, archive: None }
     }
 
     fn path(&self) -> PathBuf {
@@ -178,7 +175,10 @@ impl Spool {
     }
 
     fn foreign(&self, stat: &FileStat) -> Option<&'static str> {
-        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        if kind == SFlag::S_IFLNK {
+            Some("a symbolic link")
+        } else if kind != SFlag::S_IFREG {
             Some("no regular file")
         } else if stat.st_nlink != 1 {
             Some("a file with several links")
@@ -308,24 +308,9 @@ impl Spool {
         }
     }
 
-    /// Opens an entry of the archive.
+    /// Opens an entry of the archive. One that cannot be the user's mail is put out of the way first (see `taken.rs`), and told.
     pub(super) fn open_entry(&self, run: &RunId, entry: u64) -> Result<Option<OwnedFd>> {
-        let name = Self::entry_name(run, entry);
-        match openat(&self.archive, name.as_str(), FILE, Mode::empty()) {
-            Ok(file) => Ok(Some(file)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(self.in_archive("open", &name)(errno)),
-        }
-    }
-
-    /// Looks at an entry without opening it, which would break a lease that is held on it.
-    pub(super) fn glance_entry(&self, run: &RunId, entry: u64) -> Result<Option<FileStat>> {
-        let name = Self::entry_name(run, entry);
-        match fstatat(&self.archive, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(self.in_archive("look at", &name)(errno)),
-        }
+        self.open_believed(run, &Self::entry_name(run, entry), FILE)
     }
 
     /// Numbers of this run's entries, ascending.
@@ -354,25 +339,14 @@ impl Spool {
             .map_err(self.in_archive("remove", &name))
     }
 
-    /// Whether the path still leads to this very file.
+    /// Whether the path still leads to this very file, and the file still has one name and the owner that it had.
     pub(super) fn is_at_path(&self, file: &FileStat) -> Result<bool> {
-        Ok(self.glance()?.is_some_and(|now| (now.st_dev, now.st_ino) == (file.st_dev, file.st_ino)))
+        Ok(self.glance()?.is_some_and(|now| {
+            (now.st_dev, now.st_ino) == (file.st_dev, file.st_ino) && self.foreign(&now).is_none()
+        }))
     }
 
-    /// Exchanges what stands at the path for the tombstone of that number, both folders synced.
-    pub(super) fn exchange(&self, run: &RunId, entry: u64) -> Result<()> {
-        let name = Self::entry_name(run, entry);
-        renameat2(
-            &self.archive,
-            name.as_str(),
-            &self.folder,
-            self.name.as_c_str(),
-            RenameFlags::RENAME_EXCHANGE,
-        )
-        .map_err(self.at_spool("set aside"))
-    }
-
-    /// Makes a file that was set aside root's, so that it counts against nobody's quota and nobody can change it; whose it was is in the record. Its mode stays.
+    /// Makes a file that was set aside root's, so that it counts against nobody's quota and nobody can change it; whose it was is in the record. Its mode stays. Only ever a file that is known to have no name but the one in the archive.
     pub(super) fn take_over(&self, file: &OwnedFd) -> Result<()> {
         fchown(file, Some(Uid::from_raw(0)), Some(Gid::from_raw(0))).map_err(self.at_spool("take over"))
     }

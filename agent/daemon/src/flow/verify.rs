@@ -14,7 +14,7 @@ use mailready_worker::{CHECK_ARGUMENTS, RunId};
 use tokio::sync::watch as channel;
 
 use super::crew::{Worker, WorkerError};
-use super::spool::Spool;
+use super::spool::{Make, Spool};
 use super::{Checked, Flow, reasons};
 use crate::account::Account;
 use crate::outcome::Outcome;
@@ -30,7 +30,8 @@ pub(super) fn verify(
 ) -> Result<Checked, Outcome> {
     let account = super::account_of(record);
     let run = RunId::parse(&record.run).ok_or_else(|| Outcome::Failed(reasons::no_run_id()))?;
-    let spool = Spool::open(&account.inbox, &account.archive, account.uid).map_err(|e| reasons::spool(&e))?;
+    let spool = Spool::open(&account.inbox, &account.archive, account.uid, Make::No)
+        .map_err(|e| reasons::spool(&e))?;
     let original = spool.open_original(&run).map_err(|error| reasons::spool(&error))?;
     let original = original.ok_or_else(|| Outcome::Blocked(reasons::no_original(&account.archive)))?;
     let failed = |error: WorkerError| reasons::worker(&error, &account);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::account::{MailboxKey, SharedAccount};
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::{Outcome, Reason, WORKER_STOPPED};
 
 /// As many outcomes are remembered; beyond that, the rest that ends first is forgotten.
 const REMEMBERED: usize = 4096;
@@ -66,6 +66,8 @@ impl Rests {
         let (first, longest) = match outcome {
             Outcome::Converted { .. } | Outcome::Already { .. } | Outcome::Stopped => return None,
             Outcome::Busy(_) => (FIRST_BUSY, LONGEST_BUSY),
+            // Every attempt costs the others a slot for as long as a stopped worker is borne.
+            Outcome::Failed(reason) if reason.code == WORKER_STOPPED => (LONGEST, LONGEST),
             Outcome::Failed(_) => (FIRST_FAILED, LONGEST),
             Outcome::Blocked(_) => (FIRST_BLOCKED, LONGEST),
         };

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use mailready_worker::{RunId, tombstone};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 
@@ -12,7 +12,7 @@ use super::{FILE, Ownership, Result, Spool, is_tombstone, size};
 use crate::flow::file_lease::FileLease;
 
 impl Spool {
-    fn back_name(run: &RunId) -> String {
+    pub(super) fn back_name(run: &RunId) -> String {
         format!("{run}.back")
     }
 
@@ -35,20 +35,7 @@ impl Spool {
 
     /// What lies here.
     pub(in crate::flow) fn open_back(&self, run: &RunId) -> Result<Option<OwnedFd>> {
-        let name = Self::back_name(run);
-        match openat(&self.archive, name.as_str(), FILE, Mode::empty()) {
-            Ok(file) => Ok(Some(file)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(self.in_archive("open", &name)(errno)),
-        }
-    }
-
-    /// Exchanges what stands at the path for the mbox.
-    pub(in crate::flow) fn exchange_back(&self, run: &RunId) -> Result<()> {
-        let exchange = RenameFlags::RENAME_EXCHANGE;
-        let name = Self::back_name(run);
-        renameat2(&self.archive, name.as_str(), &self.folder, self.name.as_c_str(), exchange)
-            .map_err(self.at_spool("put the mbox back at"))
+        self.open_believed(run, &Self::back_name(run), FILE)
     }
 
     /// Removes the tombstone, unless somebody has it open or more stands in it than the `taken` bytes: mail of a program that had found it at the place a moment before. That stays here, and is told.
@@ -73,18 +60,19 @@ impl Spool {
 
     /// The original, to be read only: what a worker is given it cannot change. `None` where it is not there any more.
     pub(in crate::flow) fn open_original(&self, run: &RunId) -> Result<Option<OwnedFd>> {
-        let name = Self::entry_name(run, 0);
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        match openat(&self.archive, name.as_str(), flags, Mode::empty()) {
-            Ok(file) => Ok((!is_tombstone(&file, run)).then_some(file)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(self.in_archive("open", &name)(errno)),
-        }
+        let original = self.open_believed(run, &Self::entry_name(run, 0), flags)?;
+        Ok(original.filter(|file| !is_tombstone(file, run)))
     }
 
     /// Removes the mbox that was never used, or what else lies here.
     pub(in crate::flow) fn remove_back(&self, run: &RunId) -> Result<()> {
         let name = Self::back_name(run);
+        // Somebody's file, exchanged in just before a death.
+        if let Some(what) = self.glance_in_archive(&name)?.and_then(|stat| self.foreign_in_archive(&stat)) {
+            tracing::error!(run = run.as_str(), "{}", self.expel(run, &name, what, None));
+            return Ok(());
+        }
         match unlinkat(&self.archive, name.as_str(), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(self.in_archive("remove", &name)(errno)),
