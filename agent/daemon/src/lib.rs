@@ -20,6 +20,7 @@ mod log;
 pub mod operations;
 pub mod options;
 pub mod outcome;
+pub mod passed;
 pub mod peer;
 pub mod queue;
 pub mod records;

@@ -15,8 +15,9 @@ use super::Flow;
 use super::crew::{Worker, WorkerError};
 use super::file_lease::FileLease;
 use super::late::Mark;
+use super::reasons;
 use super::spool::{self, AtPath, Ownership, Spool};
-use crate::records::Record;
+use crate::records::{Originals, Record};
 use crate::settings::Settings;
 
 /// Tries for the place's locks; a deliverer has them for the time of one message.
@@ -51,10 +52,14 @@ pub(super) fn drain(
         tracing::info!(run = run.as_str(), "removed the dotlock of a dead drain");
     }
     let stays = if mark.keep_place { spool.is_tombstone_at_path(&run) } else { spool.is_quiet(&run) };
-    if !stays.map_err(|error| error.to_string())? && !rotate(flow, settings, &spool, &run)? {
-        drained.left += 1;
-    }
     let mut worker = None;
+    if !stays.map_err(|error| error.to_string())? {
+        // Name and number may have been given to another person, whose mbox this is: nothing is taken from the place, and nothing put there, unless the Maildir of this run is still where it was.
+        check_standing(worker.insert(start(flow, settings, record)?), record)?;
+        if !rotate(flow, settings, &spool, &run)? {
+            drained.left += 1;
+        }
+    }
     let mut older_mbox_waits = false;
     for entry in spool.entries(&run).map_err(|error| error.to_string())? {
         let Some(file) = spool.open_entry(&run, entry).map_err(|error| error.to_string())? else { continue };
@@ -130,9 +135,22 @@ fn start(flow: &Flow, settings: &Settings, record: &Record) -> Result<Worker, St
     Worker::start(&settings.worker, &job, None).map_err(|error| error.to_string())
 }
 
+fn check_standing(worker: &mut Worker, record: &Record) -> Result<(), String> {
+    worker.order(Order::Stands, None).map_err(|error| error.to_string())?;
+    match worker.answer(&|| false, &mut |_, _, _| {}) {
+        Ok(Report::Obeyed) => Ok(()),
+        Ok(other) => Err(worker.out_of_turn(other).to_string()),
+        Err(error @ WorkerError::Blocked(..)) => {
+            Err(reasons::not_standing(&record.user, &record.run, &error.to_string()))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// The folders' old places, which are the worker's alone: rotated, extracted and delivered by it. Gives the messages, and how many places have to be looked at again.
 fn drain_folders(worker: &mut Worker, record: &Record) -> Result<(u64, usize), WorkerError> {
-    worker.order(Order::DrainFolders, None)?;
+    let let_go = record.kept.originals != Originals::Kept;
+    worker.order(Order::DrainFolders { let_go }, None)?;
     match worker.answer(&|| false, &mut |_, _, _| {})? {
         Report::Drained { messages, left, strangers } => {
             if strangers > 0 {

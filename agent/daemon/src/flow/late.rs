@@ -59,6 +59,13 @@ pub(super) struct Late {
     last_roll_call: Option<Instant>,
 }
 
+impl Late {
+    /// Whether entry 0 of a mailbox waits to be drained by its content.
+    pub(super) fn is_marked_by_content(&self, key: &MailboxKey) -> bool {
+        self.marked.get(key).is_some_and(|mark| mark.by_content)
+    }
+}
+
 impl Flow {
     fn mark_as(&self, key: &MailboxKey, mark: Mark) {
         let mut memory = self.memory();

@@ -69,9 +69,11 @@ mod tests {
             work: format!("/home/{user}/.mailready").into(),
             archive: "/var/mail/.mailready".into(),
             started: 1,
+            sequence: 0,
             home: format!("/home/{user}").into(),
             boxes: 1,
             served: Served { layout, ..Served::default() },
+            kept: Default::default(),
             source: vec![SourceRecord {
                 name: INBOX.into(),
                 path: format!("/var/mail/{user}").into(),

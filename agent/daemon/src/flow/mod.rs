@@ -16,6 +16,7 @@ mod map;
 mod place;
 mod postfix;
 mod reasons;
+mod retention;
 mod rollback;
 mod sessions;
 mod settle;
