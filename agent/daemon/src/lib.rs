@@ -7,6 +7,7 @@
 pub mod account;
 pub mod agent;
 mod arrivals;
+pub mod breaker;
 pub mod bus;
 pub mod conversions;
 pub mod counters;
@@ -30,6 +31,7 @@ pub mod settings;
 pub mod sockets;
 
 pub mod state;
+pub mod stops;
 pub mod users;
 pub mod whom;
 
