@@ -63,9 +63,7 @@ fn command(args: Args) -> Result<Exit, Failure> {
         Command::Rollback(args) => rollback::run(config, args),
         Command::Hold(args) => hold::run(config, &args),
         Command::Release(args) => agent::with(config, async |agent| hold::release(&agent, &args).await),
-        Command::Background(args) => {
-            agent::with(config, async |agent| background::run(&agent, &args).await)
-        }
+        Command::Background(args) => agent::with(config, async |agent| background::run(&agent, &args).await),
         Command::ConvertFile(args) => convert_file::run(config, &args),
         Command::CheckConfig(args) => check_config::run(config, &args),
     }

@@ -132,7 +132,9 @@ impl Breaker {
         self.ends.push_back((now, failure));
         let most = usize::try_from(rules.among).unwrap_or(REMEMBERED).clamp(1, REMEMBERED);
         // Of a clock that was set back: what seems to come is as good as now.
-        while self.ends.len() > most || self.ends.front().is_some_and(|(at, _)| at.saturating_add(WITHIN) < now) {
+        while self.ends.len() > most
+            || self.ends.front().is_some_and(|(at, _)| at.saturating_add(WITHIN) < now)
+        {
             self.ends.pop_front();
         }
     }

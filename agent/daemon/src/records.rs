@@ -197,7 +197,10 @@ impl Record {
         record.modernise();
         record.check().map_err(|what| Fault::Unreadable(what.to_owned()))?;
         if record.run != file_name {
-            return Err(Fault::Unreadable(format!("the file is named otherwise than its run, {}", record.run)));
+            return Err(Fault::Unreadable(format!(
+                "the file is named otherwise than its run, {}",
+                record.run
+            )));
         }
         Ok(record)
     }

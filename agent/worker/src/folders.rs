@@ -168,7 +168,11 @@ impl Walk<'_> {
 
     /// Names what could not be read, since the error has no name in it.
     fn unread(&self, above: &Path, name: &CStr, errno: Errno) -> Errno {
-        note(&format!("{:?} below the mbox root cannot be looked at: {}", above.join(os(name)), errno.desc()));
+        note(&format!(
+            "{:?} below the mbox root cannot be looked at: {}",
+            above.join(os(name)),
+            errno.desc()
+        ));
         errno
     }
 

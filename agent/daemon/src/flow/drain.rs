@@ -55,7 +55,7 @@ pub(super) fn drain(
     let mut worker = None;
     if !stays.map_err(|error| error.to_string())? {
         // Name and number may have been given to another person, whose mbox this is: nothing is taken from the place, and nothing put there, unless the Maildir of this run is still where it was.
-        check_standing(worker.insert(start(flow, settings, record)?), record)?;
+        worker = Some(start_standing(flow, settings, record)?);
         if !rotate(flow, settings, &spool, &run)? {
             drained.left += 1;
         }
@@ -135,16 +135,22 @@ fn start(flow: &Flow, settings: &Settings, record: &Record) -> Result<Worker, St
     Worker::start(&settings.worker, &job, None).map_err(|error| error.to_string())
 }
 
-fn check_standing(worker: &mut Worker, record: &Record) -> Result<(), String> {
-    worker.order(Order::Stands, None).map_err(|error| error.to_string())?;
-    match worker.answer(&|| false, &mut |_, _, _| {}) {
-        Ok(Report::Obeyed) => Ok(()),
-        Ok(other) => Err(worker.out_of_turn(other).to_string()),
-        Err(error @ WorkerError::Blocked(..)) => {
-            Err(reasons::not_standing(&record.user, &record.run, &error.to_string()))
+/// A worker that has seen the Maildir of this run at its place.
+fn start_standing(flow: &Flow, settings: &Settings, record: &Record) -> Result<Worker, String> {
+    let job = flow.job(settings, record, Purpose::Drain);
+    let look = || {
+        let mut worker = Worker::start(&settings.worker, &job, None)?;
+        worker.order(Order::Stands, None)?;
+        match worker.answer(&|| false, &mut |_, _, _| {})? {
+            Report::Obeyed => Ok(worker),
+            other => Err(worker.out_of_turn(other)),
         }
-        Err(error) => Err(error.to_string()),
-    }
+    };
+    look().map_err(|error| match error {
+        // The home is gone, or another's, or holds no such Maildir.
+        WorkerError::Blocked(..) => reasons::not_standing(&record.user, &record.run, &error.to_string()),
+        _ => error.to_string(),
+    })
 }
 
 /// The folders' old places, which are the worker's alone: rotated, extracted and delivered by it. Gives the messages, and how many places have to be looked at again.

@@ -20,8 +20,9 @@ use crate::settings::Settings;
 /// All converted mailboxes are glanced at this often, whatever inotify says; and the folders of those who have a session.
 const RESCAN: Duration = Duration::from_secs(60);
 
-/// A drain that failed is tried again after this.
+/// A drain that failed is tried again after this, and each time after twice as long; at once if the user arrives.
 const RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// The folders of one user are not looked at more often than this, however often that user arrives.
 const BETWEEN_ARRIVALS: Duration = Duration::from_secs(5);
@@ -53,6 +54,8 @@ pub(super) struct Late {
     marked: HashMap<MailboxKey, Mark>,
     /// Not before then, since it failed or was done a moment ago.
     rests: HashMap<MailboxKey, Instant>,
+    /// How long a mailbox rested last whose drain failed.
+    failing: HashMap<MailboxKey, Duration>,
     /// How far the entries of a run are drained.
     drained: HashMap<(RunId, u64), u64>,
     last_scan: Option<Instant>,
@@ -92,6 +95,10 @@ impl Flow {
         if self.records.latest(key).is_some_and(|record| converted(&record)) {
             self.mark_as(key, Mark { folders: true, ..Mark::default() });
         }
+        let late = &mut self.memory().late;
+        if late.failing.contains_key(key) {
+            late.rests.remove(key);
+        }
     }
 
     pub(super) fn drained_to(&self, run: &RunId, entry: u64) -> Option<u64> {
@@ -126,6 +133,7 @@ impl Flow {
         let Some(_turn) = self.turn(key) else { return self.mark_as(key, mark) };
         let rest = match drain::drain(self, settings, &record, mark) {
             Ok(drained) => {
+                self.memory().late.failing.remove(key);
                 if drained.left > 0 {
                     self.mark_as(key, mark);
                 }
@@ -134,7 +142,10 @@ impl Flow {
             Err(why) => {
                 tracing::warn!(user = ?record.user, run = record.run, "mail at the old place cannot be carried over yet: {why}");
                 self.mark_as(key, mark);
-                Some(RETRY)
+                let failing = &mut self.memory().late.failing;
+                let rest = failing.get(key).map_or(RETRY, |last| (*last * 2).min(LONGEST_RETRY));
+                failing.insert(key.clone(), rest);
+                Some(rest)
             }
         };
         if let Some(rest) = rest {

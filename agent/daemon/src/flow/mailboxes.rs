@@ -12,6 +12,7 @@ use tokio::sync::watch as channel;
 
 use super::dovecot::Dovecot;
 use super::late::Late;
+use super::names::Names;
 use super::retention::Retention;
 use super::sessions::Sessions;
 use super::site::Site;
@@ -55,6 +56,7 @@ pub(super) struct Memory {
     unsettled: HashMap<String, Tried>,
     pub(super) late: Late,
     pub(super) retention: Retention,
+    pub(super) names: Names,
     /// Mailboxes that a thread works on.
     at_work: HashSet<MailboxKey>,
     last_entry: u64,
@@ -227,7 +229,18 @@ impl Flow {
     pub(super) fn write_map(&self, settings: &Settings, record: &Record) {
         let all = self.records.all();
         let others = all.iter().map(AsRef::as_ref).filter(|other| other.run != record.run);
-        if let Err(error) = map::write(&settings.config.agent.state, others.chain([record])) {
+        self.write_map_with(settings, others.chain([record]));
+    }
+
+    /// The map as all records make it.
+    pub(super) fn write_map_of_all(&self, settings: &Settings) {
+        let all = self.records.all();
+        self.write_map_with(settings, all.iter().map(AsRef::as_ref));
+    }
+
+    fn write_map_with<'a>(&self, settings: &Settings, records: impl Iterator<Item = &'a Record>) {
+        let meant = |record: &&Record| !self.memory().names.means_another(record);
+        if let Err(error) = map::write(&settings.config.agent.state, records.filter(meant)) {
             tracing::error!(
                 "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
             );
@@ -313,7 +326,6 @@ impl Flow {
 
     fn recover_now(&self) {
         let settings = self.settings();
-        let config = &settings.config;
         let records = self.records.all();
         for record in records.iter().filter(|record| record.phase == Phase::Converted) {
             self.watch_places(record);
@@ -324,11 +336,7 @@ impl Flow {
         for run in unsettled {
             self.settle_run(&run);
         }
-        if let Err(error) = map::write(&config.agent.state, self.records.all().iter().map(AsRef::as_ref)) {
-            tracing::error!(
-                "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
-            );
-        }
+        self.write_map_of_all(&settings);
     }
 
     fn settle_run(&self, run: &str) {
@@ -362,12 +370,7 @@ impl Flow {
     fn tick_now(self: &Arc<Self>) {
         let due: Vec<String> = {
             let memory = self.memory();
-            memory
-                .unsettled
-                .iter()
-                .filter(|(_, tried)| tried.is_due())
-                .map(|(run, _)| run.clone())
-                .collect()
+            memory.unsettled.iter().filter(|(_, tried)| tried.is_due()).map(|(run, _)| run.clone()).collect()
         };
         for run in due {
             self.settle_run(&run);

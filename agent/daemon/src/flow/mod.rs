@@ -13,6 +13,7 @@ mod late;
 mod location;
 mod mailboxes;
 mod map;
+mod names;
 mod place;
 mod postfix;
 mod reasons;

@@ -70,6 +70,8 @@ impl Flow {
         let (flow, settings) = (Arc::clone(self), Arc::clone(settings));
         let pass = move || {
             flow.let_all_go(&settings);
+            flow.check_names(&settings);
+            tracing::debug!("looked after originals and names");
             flow.memory().retention.at_work = false;
         };
         if let Err(error) = std::thread::Builder::new().name("retention".to_owned()).spawn(pass) {
@@ -115,7 +117,9 @@ impl Flow {
     fn let_one_go(&self, settings: &Settings, record: &Record) {
         let Some(_turn) = self.turn(&record.key()) else { return };
         // It may have been rolled back, or verified and doubted, since the list was made.
-        let Some(record) = self.records.get(&record.run).filter(|now| now.phase == record.phase) else { return };
+        let Some(record) = self.records.get(&record.run).filter(|now| now.phase == record.phase) else {
+            return;
+        };
         if record.kept.originals == Originals::Kept && record.kept.doubted.is_some() {
             return;
         }
@@ -162,10 +166,13 @@ fn let_go(flow: &Flow, settings: &Settings, record: &Record) -> Result<Went, Str
     if is_converted {
         let mark = Mark { folders: record.has_folders(), ..Mark::default() };
         if drain::drain(flow, settings, record, mark)?.left > 0 {
+            // Of the folders nobody else would think before the user arrives.
+            flow.mark_arrival(&record.key());
             return Ok(Went::NotYet);
         }
     }
-    let spool = Spool::open(&account.inbox, &account.archive, account.uid).map_err(|error| error.to_string())?;
+    let spool =
+        Spool::open(&account.inbox, &account.archive, account.uid).map_err(|error| error.to_string())?;
     let job = flow.job(settings, record, Purpose::Drain);
     let mut worker = Worker::start(&settings.worker, &job, None).map_err(text)?;
     if is_converted {

@@ -94,10 +94,7 @@ fn the_file_is_the_toml_that_is_laid_down() {
 fn a_clock_that_was_set_back_does_not_make_an_older_run_the_latest() {
     let root = tempfile::tempdir().unwrap();
     let (records, _) = Records::open(root.path()).unwrap();
-    let of = |run, started| Record {
-        sequence: records.next_sequence(),
-        ..record(run, "ann", 1001, started)
-    };
+    let of = |run, started| Record { sequence: records.next_sequence(), ..record(run, "ann", 1001, started) };
     let rolled_back = Record { phase: Phase::Undone, ..of(TWO, 200) };
     records.put(&rolled_back).unwrap();
     let again = Record { phase: Phase::Converted, ..of(ONE, 100) };
@@ -165,10 +162,12 @@ fn records_that_cannot_be_used_stay_and_refuse_their_user() {
     let (records, _) = Records::open(root.path()).unwrap();
     records.put(&record(ONE, "ann", 1001, 100)).unwrap();
     let good = fs::read_to_string(runs.join(ONE)).unwrap();
-    fs::write(runs.join(TWO), good.replace("version = 3",
-        "sequence = 0",
-        "[kept]",
-        "originals = \"kept\"", "version = 3").replace("ann", "bob")).unwrap();
+    fs::write(
+        runs.join(TWO),
+        good.replace("version = 3", "sequence = 0", "[kept]", "originals = \"kept\"", "version = 3")
+            .replace("ann", "bob"),
+    )
+    .unwrap();
     fs::write(runs.join("20260103T000000Z-0123456789abcdef"), "half a re").unwrap();
     fs::write(runs.join("20260104T000000Z-0123456789abcdef"), good.replace("ann", "cid")).unwrap();
 
