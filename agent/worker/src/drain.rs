@@ -19,7 +19,7 @@ use crate::locking::AllLocks;
 use crate::look::{self, IndexLook};
 use crate::probe;
 use crate::wire::{Block, Order, Report, Step};
-use crate::{Stop, Task, late, let_go, step};
+use crate::{Stop, Task, late, let_go, step, stray};
 
 pub(crate) fn run(task: Task<'_>, channel: &mut Channel) -> Result<(), Stop> {
     let mut indexes = Indexes::new(task)?;
@@ -41,6 +41,7 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel) -> Result<(), Stop> {
                 late::deliver(task.place, maildir.as_fd())?;
                 channel.say(drain_folders::drain(task, &maildir, &marker, let_go)?)?;
             }
+            (Order::TakeStray, spool) => channel.say(stray::take(task, spool.as_ref())?)?,
             (Order::Stands, _) => {
                 committed(task)?;
                 channel.say(Report::Obeyed)?;

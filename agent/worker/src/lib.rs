@@ -35,6 +35,7 @@ mod probe;
 mod rollback;
 mod sandbox;
 mod staging;
+mod stray;
 mod subscribed;
 mod told;
 pub mod wire;

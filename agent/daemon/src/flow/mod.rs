@@ -24,6 +24,7 @@ mod settle;
 mod settle_back;
 mod site;
 mod spool;
+mod stray;
 mod told;
 mod verify;
 mod watch;

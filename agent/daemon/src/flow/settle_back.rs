@@ -115,6 +115,8 @@ pub(super) fn clear(record: &Record) -> Result<(), String> {
     let run = RunId::parse(&record.run).ok_or("the archive record has no run id")?;
     let account = super::account_of(record);
     let spool = Spool::open(&account.inbox, &account.archive, account.uid).map_err(|e| e.to_string())?;
+    // Of one that died while it carried stray mail over.
+    spool.remove_dead_dotlock(&run).map_err(|error| error.to_string())?;
     spool.forget_tombstone(&run, None).map_err(|error| error.to_string())
 }
 

@@ -10,7 +10,7 @@ use super::{Frame, Garbled, SIZE, only};
 /// | purpose | job's fd | orders and their answers |
 /// |---|---|---|
 /// | `convert` | the spool | `Stage` → `Staged`, (`Spool`), `Refresh` → `Staged`, `Confirm` → `Confirmed` or `Changed`, `Commit` → `Committed`, `Release` → `Done` |
-/// | `drain` | none | `Probe` → `Probed`, `Refresh` → `Staged`, `Confirm` → `Confirmed` or `Changed`, `SetAside` → `Committed`, `Stands` → `Obeyed`, `Extract` → `Extracted`, `DrainFolders` → `Drained`, `Forgotten` (no answer), `LetGo` → `Drained`, `Release` → `Done` |
+/// | `drain` | none | `Probe` → `Probed`, `Refresh` → `Staged`, `Confirm` → `Confirmed` or `Changed`, `SetAside` → `Committed`, `Stands` → `Obeyed`, `Extract` → `Extracted`, `DrainFolders` → `Drained`, `Forgotten` (no answer), `LetGo` → `Drained`, `TakeStray` → `Drained`, `Release` → `Done` |
 /// | `rollback` | the back file, empty, open for reading and writing | `Probe` → `Probed`, (`Spool`), `BackStage` → `BackStaged`, `BackMark` → `Obeyed`, `BackConfirm` → `BackConfirmed` or `Changed`, `Withdraw` → `Withdrawn`, `BackFolders` → `BackPlaced`, `BackRest` → `BackPlaced`, `BackDone` → `Done` |
 /// | `verify` | the original spool | `CheckPrepare` → `CheckPrepared`, `CheckCompare` → `Checked`, `Release` → `Done` |
 ///
@@ -50,6 +50,8 @@ pub enum Order {
     },
     /// Is the Maildir of this run in its place? `Blocked` if not. Changes nothing.
     Stands,
+    /// The user was rolled back: append the mail of a Maildir that a deliverer made anew at the Maildir's path to the spool, which the agent has locked (fd). Without a descriptor: say how many messages there are, as `left`.
+    TakeStray,
     /// The retention is over: remove the folders' originals, and what of mboxes was rotated out later. Only what is drained and what nobody has open; what that is not true of is counted as left.
     LetGo,
     /// Say where the mail is. Removes a stage that was left over, if it was not committed, and dotlocks of folders whose process is dead.
@@ -114,6 +116,7 @@ impl Order {
             Self::CheckCompare => Frame::new(21, []),
             Self::Stands => Frame::new(22, []),
             Self::LetGo => Frame::new(23, []),
+            Self::TakeStray => Frame::new(24, []),
         };
         frame.bytes()
     }
@@ -148,6 +151,7 @@ impl Order {
             21 => Self::CheckCompare,
             22 => Self::Stands,
             23 => Self::LetGo,
+            24 => Self::TakeStray,
             _ => return Err(Garbled),
         };
         only(order, order.encode(), packet)
@@ -168,7 +172,7 @@ mod tests {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
             seen.push(kind);
         }
-        assert_eq!(seen, (1..=23).collect::<Vec<u8>>());
+        assert_eq!(seen, (1..=24).collect::<Vec<u8>>());
         for order in [
             Order::Extract { entry: 3, from: None },
             Order::Extract { entry: u64::MAX, from: Some(0) },

@@ -156,5 +156,7 @@ codes! {
         UnlockFolders = 36 "unlock_folders",
         /// Removing a folder's original.
         LetGoFolder = 37 "let_go_folder",
+        /// Carrying mail out of a Maildir that a deliverer made anew after a rollback.
+        TakeStray = 38 "take_stray",
     }
 }
