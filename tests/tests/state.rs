@@ -12,7 +12,7 @@ mod corrupt;
 mod identity;
 #[path = "state/retention.rs"]
 mod retention;
-#[path = "state/stray.rs"]
-mod stray;
 #[path = "state/rig.rs"]
 mod rig;
+#[path = "state/stray.rs"]
+mod stray;

@@ -300,3 +300,43 @@ pub(crate) fn open(root: BorrowedFd<'_>, folder: &Folder) -> nix::Result<Option<
 pub(crate) fn path_of(name: &str) -> PathBuf {
     name.split('/').map(layout::level_on_disk).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::AsFd;
+
+    /// To leave out what cannot be read would be to set it aside for nobody.
+    #[test]
+    fn a_file_that_cannot_be_read_ends_the_walk_and_is_not_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("deep")).unwrap();
+        fs::write(root.path().join("deep/Sent"), "From a@b Thu Jan  1 10:00:00 2026\n\nx\n").unwrap();
+        let uid = nix::unistd::geteuid().as_raw();
+        let handle = nix::fcntl::open(root.path(), FOLDER, Mode::empty()).unwrap();
+        let run = |is_mbox: &dyn Fn(BorrowedFd<'_>) -> nix::Result<bool>| {
+            let subscribed = HashSet::new();
+            let walk = Walk {
+                root: handle.as_fd(),
+                at_home: false,
+                uid,
+                avoid: HashSet::new(),
+                inbox: None,
+                subscribed: &subscribed,
+                known: HashSet::new(),
+                is_mbox,
+                tell: false,
+            };
+            walk.run()
+        };
+        for errno in [Errno::EIO, Errno::EMFILE, Errno::ENOMEM] {
+            assert_eq!(run(&|_| Err(errno)), Err(errno));
+        }
+        let found = run(&|_| Ok(true)).unwrap();
+        assert_eq!(
+            found.folders.iter().map(|folder| folder.name.as_str()).collect::<Vec<_>>(),
+            ["deep/Sent"]
+        );
+    }
+}
