@@ -1,5 +1,7 @@
 //! What the agent keeps across days, restarts and mistakes: originals and their end, the breaker, records that are broken, and people who come after others.
 //!
+//! Deaths in the middle of the originals' end are with the other deaths, in the theme `crashes`, which has the long form.
+//!
 //! The time is not waited for: a test moves the two clocks that a record and the agent's own count know, one by one, while no agent runs.
 
 #[path = "state/blocks.rs"]

@@ -119,17 +119,18 @@ fn append(spool: &OwnedFd, message: &[u8]) -> nix::Result<()> {
     let io = |error: std::io::Error| file::errno_of(&error);
     let mbox = File::from(nix::unistd::dup(spool)?);
     let size = u64::try_from(fstat(spool)?.st_size).unwrap_or(0);
-    if !ends_with_or_holds(spool.as_fd(), size, message)? {
-        if let Err(error) = mbox.write_all_at(message, size) {
-            // Half a message would be taken for mail: nobody has seen it, under the locks.
-            let _ = mbox.set_len(size);
-            return Err(io(error));
-        }
+    if !holds(spool.as_fd(), size, message)?
+        && let Err(error) = mbox.write_all_at(message, size)
+    {
+        // Half a message would be taken for mail: nobody has seen it, under the locks.
+        let _ = mbox.set_len(size);
+        return Err(io(error));
     }
     mbox.sync_all().map_err(io)
 }
 
-fn ends_with_or_holds(spool: BorrowedFd<'_>, size: u64, message: &[u8]) -> nix::Result<bool> {
+/// Whether the end of the mbox holds it.
+fn holds(spool: BorrowedFd<'_>, size: u64, message: &[u8]) -> nix::Result<bool> {
     let from = size.saturating_sub(SEARCHED.max(message.len() as u64));
     let mut end = vec![0; usize::try_from(size - from).map_err(|_| Errno::EFBIG)?];
     let mut read = 0;
