@@ -330,11 +330,8 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// What the keys are for comes with later versions.
-const NOT_IN_USE_YET: &[(&str, &str)] = &[
-    ("users", "first"),
-    ("background", "mode"),
-    ("background", "window"),
-];
+const NOT_IN_USE_YET: &[(&str, &str)] =
+    &[("users", "first"), ("background", "mode"), ("background", "window")];
 
 /// The shipped example: every key with its default, commented out, with meaning and reason.
 #[must_use]
