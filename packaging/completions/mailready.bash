@@ -16,6 +16,9 @@ _mailready() {
             ",$1")
                 cmd="mailready"
                 ;;
+            mailready,background)
+                cmd="mailready__subcmd__background"
+                ;;
             mailready,check-config)
                 cmd="mailready__subcmd__check__subcmd__config"
                 ;;
@@ -50,8 +53,26 @@ _mailready() {
 
     case "${cmd}" in
         mailready)
-            opts="-h -V --config --help --version convert status explain verify rollback hold release convert-file check-config"
+            opts="-h -V --config --help --version convert status explain verify rollback hold release background convert-file check-config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mailready__subcmd__background)
+            opts="-h -V --config --help --version start status"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

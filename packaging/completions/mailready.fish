@@ -34,6 +34,7 @@ complete -c mailready -n "__fish_mailready_needs_command" -f -a "verify" -d 'Pro
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "rollback" -d 'Give converted users their mail back as mbox'
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "hold" -d 'Keep a user from being converted'
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "release" -d 'End a hold'
+complete -c mailready -n "__fish_mailready_needs_command" -f -a "background" -d 'Let conversions go on after the agent has stopped by itself'
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "convert-file" -d 'Convert one mbox file into a new Maildir, without the agent'
 complete -c mailready -n "__fish_mailready_needs_command" -f -a "check-config" -d 'Check the configuration and tell what it does'
 complete -c mailready -n "__fish_mailready_using_subcommand convert" -l config -d 'Configuration to go by; conf.d/*.toml beside it is read too' -r -F
@@ -68,6 +69,9 @@ complete -c mailready -n "__fish_mailready_using_subcommand hold" -s V -l versio
 complete -c mailready -n "__fish_mailready_using_subcommand release" -l config -d 'Configuration to go by; conf.d/*.toml beside it is read too' -r -F
 complete -c mailready -n "__fish_mailready_using_subcommand release" -s h -l help -d 'Print help'
 complete -c mailready -n "__fish_mailready_using_subcommand release" -s V -l version -d 'Print version'
+complete -c mailready -n "__fish_mailready_using_subcommand background" -l config -d 'Configuration to go by; conf.d/*.toml beside it is read too' -r -F
+complete -c mailready -n "__fish_mailready_using_subcommand background" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mailready -n "__fish_mailready_using_subcommand background" -s V -l version -d 'Print version'
 complete -c mailready -n "__fish_mailready_using_subcommand convert-file" -l server -d 'Whose rules the mbox follows: the server that shows it today' -r -f -a "dovecot\t'Dovecot 2.3 or 2.4'
 uw\t'UW imapd and ipop3d, Alpine'
 qpopper\t'qpopper 2 to 4'"

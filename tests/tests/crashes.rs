@@ -1,4 +1,4 @@
-//! Worker and agent killed before each system call that changes something, of one conversion (with two folders), one drain and one rollback: the worker
+//! Worker and agent killed before each system call that changes something, of one conversion (with two folders), one drain, one rollback and one end of the originals: the worker
 //! alone, the agent alone, both. Then the agent is started again, and the mailbox is wholly the one or wholly the other, shows
 //! exactly what it showed, and nothing of the dead run is left. What was logged up to the death and after it is a path of
 //! the protocol's model.

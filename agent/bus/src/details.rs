@@ -37,6 +37,8 @@ pub struct Details {
     pub mail: Option<String>,
     /// `original` (s): where the original mbox is kept, a path.
     pub original: Option<String>,
+    /// `original_gone` (t): unix seconds when the originals were removed, after `keep.original_days`.
+    pub original_gone: Option<u64>,
     /// `uid` (u): the account's uid.
     pub uid: Option<u32>,
 }

@@ -18,11 +18,12 @@
 //! | `Release` | `s` user | |
 //! | `Rollback` | `s` user | `(sss)` [`Converted`] |
 //! | `Verify` | `s` user | `(ssa{sv})` [`Verified`]: user, [`Answer`] word, [`Checked`] |
-//! | `Background` | `s` `start`, `stop` or `status` | not yet supported |
+//! | `Background` | `s` `start`, `stop` or `status` | `start` after a `Stopped`: conversions go on; else not yet supported |
 //!
 //! Signals: `MailboxChanged` (`s` user, `s` state, `a{sv}` details) at each change of state and, while a mailbox is
 //! being converted, a few times a second with its progress; sent only to those who may see that user. `Stopped`
-//! (`s` code, `s` text) when the agent stopped background work by itself. Property: `Version` (`s`).
+//! (`s` code, `s` text) when the agent stopped converting arrivals and background work by itself; sent to everybody, since it names
+//! nobody. Properties: `Version` (`s`), `StoppedBecause` (`s`, empty while it has not).
 //!
 //! Words and keys that a reader does not know are to be passed over: new ones may come within `Agent1`.
 #![forbid(unsafe_code)]

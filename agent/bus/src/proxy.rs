@@ -33,7 +33,7 @@ pub trait Agent {
     /// Ends a hold.
     fn release(&self, user: &str) -> Result<(), Error>;
 
-    /// `start`, `stop` or `status` of the background work. Not yet supported.
+    /// `start` lets conversions go on after the agent has stopped them by itself; the rest, `stop` and `status`, is not yet supported.
     fn background(&self, what: &str) -> Result<(), Error>;
 
     /// A user's state or progress changed.
@@ -43,6 +43,10 @@ pub trait Agent {
     /// The agent stopped background work by itself: the reason as a stable word, and for people.
     #[zbus(signal)]
     fn stopped(&self, code: String, text: String) -> zbus::Result<()>;
+
+    /// Why nobody is converted by arriving, if the agent has stopped by itself; else empty.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn stopped_because(&self) -> zbus::Result<String>;
 
     /// Version of the agent.
     #[zbus(property(emits_changed_signal = "const"))]

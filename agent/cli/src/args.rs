@@ -47,6 +47,11 @@ pub enum Command {
     Hold(HoldArgs),
     /// End a hold
     Release(ReleaseArgs),
+    /// Let conversions go on after the agent has stopped by itself
+    ///
+    /// The agent stops converting arrivals when too many mailboxes fail (background.max_failures), and says so in the journal and in
+    /// `mailready status`. See what went wrong, try one user with `mailready convert`, then say `mailready background start`.
+    Background(BackgroundArgs),
     /// Convert one mbox file into a new Maildir, without the agent
     ///
     /// Takes the mbox's locks, writes, reads back, and puts the Maildir in place by one rename. The mbox stays as it is,
@@ -66,7 +71,11 @@ impl Command {
             Self::Verify(args) => args.json,
             Self::Rollback(args) => args.json,
             Self::ConvertFile(args) => args.json,
-            Self::Explain(_) | Self::Hold(_) | Self::Release(_) | Self::CheckConfig(_) => false,
+            Self::Explain(_)
+            | Self::Hold(_)
+            | Self::Release(_)
+            | Self::Background(_)
+            | Self::CheckConfig(_) => false,
         }
     }
 }
@@ -158,6 +167,23 @@ pub struct ReleaseArgs {
     /// The user
     #[arg(value_name = "USER")]
     pub user: String,
+}
+
+/// Arguments of `background`.
+#[derive(Debug, ClapArgs)]
+pub struct BackgroundArgs {
+    /// What to do
+    #[arg(value_name = "WHAT", value_enum)]
+    pub what: BackgroundWhat,
+}
+
+/// What `background` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackgroundWhat {
+    /// Go on after a stop
+    Start,
+    /// Tell whether the agent has stopped
+    Status,
 }
 
 /// Arguments of `convert-file`.

@@ -29,7 +29,8 @@ fn page(user: &UserStatus, now: u64) -> Vec<String> {
         }
     };
     add("mail", details.mail.clone().unwrap_or_default());
-    add("original", details.original.clone().unwrap_or_default());
+    let gone = || Some(format!("removed {}, after keep.original_days", when::show(details.original_gone?)));
+    add("original", details.original.clone().or_else(gone).unwrap_or_default());
     add(
         "since",
         details.since.map(|s| format!("{} ({})", when::show(s), when::ago(s, now))).unwrap_or_default(),
@@ -103,11 +104,18 @@ fn next(user: &UserStatus) -> String {
         (Some(State::Failed), _, Some(until)) => format!("the next try comes {}", when::show(*until)),
         (Some(State::Failed | State::Blocked), ..) => format!("`mailready convert {name}` tries again"),
         (Some(State::Staging | State::Committing), ..) => "nothing to do: it is under way".to_owned(),
+        (Some(State::Maildir), ..) if details_gone(user) => format!(
+            "nothing to do: mail that still arrives at the old place is carried over; there is no original left to verify against, `mailready rollback {name}` still makes mboxes of the Maildir"
+        ),
         (Some(State::Maildir), ..) => format!(
             "nothing to do: mail that still arrives at the old place is carried over; `mailready verify {name}` proves the conversion, `mailready rollback {name}` undoes it"
         ),
         (Some(_) | None, ..) => String::new(),
     }
+}
+
+fn details_gone(user: &UserStatus) -> bool {
+    user.details.original_gone.is_some()
 }
 
 #[cfg(test)]

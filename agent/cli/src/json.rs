@@ -148,6 +148,9 @@ impl<'a> From<&'a Verified> for VerifyUser<'a> {
 pub struct StatusOutput<'a> {
     /// [`VERSION`]
     pub version: u32,
+    /// Why the agent has stopped converting arrivals by itself, if it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<&'a str>,
     /// One a user.
     pub users: Vec<StatusUser<'a>>,
 }
@@ -187,6 +190,8 @@ pub struct StatusUser<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub original_gone: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
 }
 
@@ -208,6 +213,7 @@ impl<'a> From<&'a UserStatus> for StatusUser<'a> {
             ahead,
             mail,
             original,
+            original_gone,
             uid,
         } = &status.details;
         Self {
@@ -227,6 +233,7 @@ impl<'a> From<&'a UserStatus> for StatusUser<'a> {
             ahead: *ahead,
             mail: mail.as_deref(),
             original: original.as_deref(),
+            original_gone: *original_gone,
             uid: *uid,
         }
     }

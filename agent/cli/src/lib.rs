@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod args;
+mod background;
 mod check_config;
 mod convert;
 mod convert_file;
@@ -62,6 +63,7 @@ fn command(args: Args) -> Result<Exit, Failure> {
         Command::Rollback(args) => rollback::run(config, args),
         Command::Hold(args) => hold::run(config, &args),
         Command::Release(args) => agent::with(config, async |agent| hold::release(&agent, &args).await),
+        Command::Background(args) => agent::with(config, async |agent| background::run(&agent, &args).await),
         Command::ConvertFile(args) => convert_file::run(config, &args),
         Command::CheckConfig(args) => check_config::run(config, &args),
     }

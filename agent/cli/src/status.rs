@@ -7,15 +7,19 @@ use mailready_bus::{AgentProxy, Details, State, UserStatus};
 use crate::agent::answer;
 use crate::args::StatusArgs;
 use crate::exit::{Exit, Failure};
-use crate::{json, terminal, when};
+use crate::{background, json, terminal, when};
 
 pub(crate) async fn run(agent: &AgentProxy<'_>, args: &StatusArgs) -> Result<Exit, Failure> {
     let users: Vec<&str> = args.users.iter().map(String::as_str).collect();
     let found = answer(agent.status(&users, HashMap::new())).await?;
+    let stopped = background::stopped_because(agent).await;
     if args.json {
         let users = found.iter().map(Into::into).collect();
-        json::print(&json::StatusOutput { version: json::VERSION, users });
+        json::print(&json::StatusOutput { version: json::VERSION, stopped: stopped.as_deref(), users });
         return Ok(Exit::Ok);
+    }
+    if let Some(why) = &stopped {
+        terminal::say(&background::stopped(why));
     }
     for line in table(&found, when::now()) {
         terminal::say(&line);

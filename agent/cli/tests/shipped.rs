@@ -99,7 +99,16 @@ fn the_unit_is_understood_by_systemd() {
 #[test]
 fn the_readme_names_every_command_and_every_exit_code() {
     let readme = std::fs::read_to_string(packaging().join("../README.md")).unwrap();
-    for command in ["convert", "status", "explain", "convert-file", "check-config", "hold", "release"] {
+    for command in [
+        "convert",
+        "status",
+        "explain",
+        "convert-file",
+        "check-config",
+        "hold",
+        "release",
+        "background start",
+    ] {
         assert!(readme.contains(&format!("mailready {command}")), "{command}");
     }
     for (exit, _) in mailready::exit::EXITS {
@@ -113,7 +122,7 @@ fn check_config_tells_what_a_configuration_does_and_what_it_does_not_do_yet() {
     let (file, allow) = (dir.path().join("m.toml"), dir.path().join("allow"));
     std::fs::write(&allow, "ann\nbob\n").unwrap();
     let text = format!(
-        "[users]\nconvert = \"listed\"\nallow = {:?}\nhold = \"/nonexistent\"\n[keep]\noriginal_days = 5\n",
+        "[users]\nconvert = \"listed\"\nallow = {:?}\nhold = \"/nonexistent\"\n[background]\nmode = \"stage\"\n",
         allow.to_str().unwrap()
     );
     std::fs::write(&file, text).unwrap();
@@ -121,7 +130,7 @@ fn check_config_tells_what_a_configuration_does_and_what_it_does_not_do_yet() {
     let said = String::from_utf8(output.stdout).unwrap();
     let expected = format!(
         "{}: ok\n  arrivals convert the 2 users in {}\n  from /var/mail/%u and %h/mail to %h/Maildir\n  \
-         keep.original_days is set and not in use yet: this version does nothing with it\n",
+         background.mode is set and not in use yet: this version does nothing with it\n",
         file.display(),
         allow.display()
     );

@@ -165,7 +165,7 @@ pub struct Radius {
 /// `[keep]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keep {
-    /// Days that originals stay, 0..=36500.
+    /// Days that originals stay, 1..=36500; 0: for ever.
     pub original_days: u32,
 }
 

@@ -278,13 +278,19 @@ pub const KEYS: &[Key] = &[
         "Local times of day at which background work may run; [] = never.",
         "",
     ),
-    key("background", "chunk", "100", "Users in one portion; after each the failures are counted.", ""),
+    key(
+        "background",
+        "chunk",
+        "100",
+        "Users in one portion: among so many conversions, arrivals included, failures are counted.",
+        "",
+    ),
     key(
         "background",
         "max_failures",
         "3",
-        "Failures in one portion at which background work stops by itself.",
-        "A wrong setting must not reach everybody.",
+        "Mailboxes that fail in one portion, or within an hour, at which neither background work nor arrivals convert anybody any more, until a reload or `mailready background start`.",
+        "A wrong setting must not reach everybody. Mailboxes that are busy or blocked do not count; `mailready convert USER` always may.",
     ),
     key(
         "names",
@@ -339,20 +345,14 @@ pub const KEYS: &[Key] = &[
         "keep",
         "original_days",
         "30",
-        "Days that the original mbox is kept after the conversion, 0 to 36500.",
-        "While it is there, nothing is lost that can be named. It takes room: reckon with twice the mail.",
+        "Days that the original mboxes are kept after the conversion, or after a rollback, 1 to 36500; 0 = for ever.",
+        "While they are there, nothing is lost that can be named. They take room: reckon with twice the mail. The days have to pass by the clock and by the agent's own count, so that a clock set wrong removes nothing early.",
     ),
 ];
 
 /// What the keys are for comes with later versions.
-const NOT_IN_USE_YET: &[(&str, &str)] = &[
-    ("users", "first"),
-    ("background", "mode"),
-    ("background", "window"),
-    ("background", "chunk"),
-    ("background", "max_failures"),
-    ("keep", "original_days"),
-];
+const NOT_IN_USE_YET: &[(&str, &str)] =
+    &[("users", "first"), ("background", "mode"), ("background", "window")];
 
 /// The shipped example: every key with its default, commented out, with meaning and reason.
 #[must_use]

@@ -16,6 +16,7 @@ use crate::outcome::Why;
 use crate::queue::Limits;
 use crate::records::Records;
 use crate::settings::Settings;
+use crate::stops::Stops;
 use crate::users::Users;
 use crate::whom::{Refusal, may_convert};
 
@@ -36,6 +37,8 @@ pub struct Agent {
     pub mailboxes: Arc<dyn Mailboxes>,
     /// The jobs.
     pub conversions: Arc<Conversions>,
+    /// What stops them when too many fail.
+    pub stops: Arc<Stops>,
     /// Rollbacks and verifications.
     pub operations: Operations,
     /// What is counted.
@@ -64,7 +67,9 @@ impl Agent {
             }
         };
         let limits = limits(&settings.borrow());
-        let conversions = Conversions::new(limits, Arc::clone(&mailboxes), Box::new(judge));
+        let stops = Arc::new(Stops::open(settings.clone(), &records));
+        let conversions =
+            Conversions::new(limits, Arc::clone(&mailboxes), Box::new(judge), Arc::clone(&stops));
         Arc::new(Self {
             settings,
             users,
@@ -72,6 +77,7 @@ impl Agent {
             records,
             mailboxes,
             conversions,
+            stops,
             operations: Operations::default(),
             counters: Counters::default(),
             waiting_leases: Waiting::default(),

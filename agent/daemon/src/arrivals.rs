@@ -127,7 +127,8 @@ fn decide(agent: &Agent, request: &Request, account: &SharedAccount) -> Decision
             return Decision::Ready;
         }
         Standing::Unknown => return Decision::No(Answer::Stay(Reason::Unsettled)),
-        Standing::Mbox => {}
+        // Of one who was rolled back, mail may have come to the Maildir that was.
+        Standing::Mbox => agent.mailboxes.arrived(&account.key()),
     }
     if !counts(&agent.settings(), request) {
         agent.counters.not_counted.add();

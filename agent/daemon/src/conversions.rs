@@ -14,6 +14,7 @@ use crate::account::{MailboxKey, SharedAccount};
 use crate::flow::{Ask, Mailboxes, Standing};
 use crate::outcome::{Outcome, Progress, Reason, Why};
 use crate::queue::{Limits, Load, Queue, Start, Submitted};
+use crate::stops::Stops;
 use crate::whom::Refusal;
 
 mod job;
@@ -70,6 +71,7 @@ pub struct Conversions {
     queue: Mutex<Queue<Job>>,
     mailboxes: Arc<dyn Mailboxes>,
     judge: Box<Judge>,
+    stops: Arc<Stops>,
     wake: Notify,
     changes: broadcast::Sender<Change>,
     stopping: watch::Sender<bool>,
@@ -78,11 +80,17 @@ pub struct Conversions {
 
 impl Conversions {
     /// No jobs yet.
-    pub fn new(limits: Limits, mailboxes: Arc<dyn Mailboxes>, judge: Box<Judge>) -> Arc<Self> {
+    pub fn new(
+        limits: Limits,
+        mailboxes: Arc<dyn Mailboxes>,
+        judge: Box<Judge>,
+        stops: Arc<Stops>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::new(Queue::new(limits)),
             mailboxes,
             judge,
+            stops,
             wake: Notify::new(),
             changes: broadcast::Sender::new(CHANGES),
             stopping: watch::Sender::new(false),
@@ -96,6 +104,12 @@ impl Conversions {
             Standing::Maildir { run } => return Asked::Known(Outcome::Already { run }),
             Standing::Unknown => return Asked::Unsettled,
             Standing::Mbox => {}
+        }
+        // Trouble is not to spread; an operator who tries one mailbox wants to know whether it is over.
+        if why != Why::Operator
+            && let Some(refusal) = self.stops.refusal()
+        {
+            return Asked::Known(refusal);
         }
         let size = self.mailboxes.size_hint(account);
         let submitted = {
@@ -170,6 +184,9 @@ impl Conversions {
             (ended, _) => ended,
         };
         log_end(&account, &ended);
+        // A failure is written to the disk.
+        let (stops, name, noted) = (Arc::clone(&self.stops), account.name.clone(), ended.clone());
+        let _ = tokio::task::spawn_blocking(move || stops.note(&name, &noted)).await;
         let again = {
             let mut queue = self.queue();
             // A hold is no trouble of the mailbox: when it is released there is nothing to wait for.
@@ -178,11 +195,24 @@ impl Conversions {
         };
         job.end(ended.clone());
         self.tell(&account, What::Ended(ended));
+        if let Some(refusal) = self.stops.refusal() {
+            self.give_up_waiting(&refusal);
+        }
         if again.is_some() {
             self.wake.notify_one();
         }
         self.start_what_may();
         self.running.send_modify(|running| *running -= 1);
+    }
+
+    /// Those who wait for their turn are told that it does not come; an operator's are left.
+    fn give_up_waiting(&self, refusal: &Outcome) {
+        let mut queue = self.queue();
+        let lesser = queue.withdraw_jobs(|job| job.why() != Why::Operator);
+        drop(queue);
+        for job in lesser {
+            job.end(refusal.clone());
+        }
     }
 
     fn ask_of(self: &Arc<Self>, account: &SharedAccount, job: &Job) -> Ask {

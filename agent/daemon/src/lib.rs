@@ -7,6 +7,7 @@
 pub mod account;
 pub mod agent;
 mod arrivals;
+pub mod breaker;
 pub mod bus;
 pub mod conversions;
 pub mod counters;
@@ -21,6 +22,7 @@ mod logind;
 pub mod operations;
 pub mod options;
 pub mod outcome;
+pub mod passed;
 pub mod peer;
 pub mod queue;
 pub mod records;
@@ -29,6 +31,7 @@ mod service;
 pub mod settings;
 pub mod sockets;
 pub mod state;
+pub mod stops;
 pub mod users;
 pub mod whom;
 

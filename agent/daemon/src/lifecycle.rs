@@ -259,9 +259,13 @@ async fn supervise(
             _ = alive.tick() => {
                 service::alive();
                 let load = agent.conversions.load();
+                let stopped = agent.stops.stopped().map(|told| format!("STOPPED: {}; ", told.text));
                 service::status(&format!(
-                    "{} converting, {} waiting, {} busy",
-                    load.running, load.waiting, load.later
+                    "{}{} converting, {} waiting, {} busy",
+                    stopped.unwrap_or_default(),
+                    load.running,
+                    load.waiting,
+                    load.later
                 ));
             }
         }

@@ -240,7 +240,16 @@ impl<J: Clone> Queue<J> {
 
     /// Takes jobs out that have not started (a hold, an agent that stops); gives their handles.
     pub fn withdraw(&mut self, which: impl Fn(&MailboxKey) -> bool) -> Vec<J> {
-        let chosen = |job: &Job<J>| job.stand != Stand::Running && which(&job.account.key());
+        self.take_out(|job| which(&job.account.key()))
+    }
+
+    /// The same, chosen by the handle.
+    pub fn withdraw_jobs(&mut self, which: impl Fn(&J) -> bool) -> Vec<J> {
+        self.take_out(|job| which(&job.handle))
+    }
+
+    fn take_out(&mut self, which: impl Fn(&Job<J>) -> bool) -> Vec<J> {
+        let chosen = |job: &Job<J>| job.stand != Stand::Running && which(job);
         let gone: Vec<_> = self.jobs.extract_if(|_, job| chosen(job)).map(|(_, job)| job).collect();
         for job in &gone {
             self.ready.remove(&job.rank());

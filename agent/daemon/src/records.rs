@@ -1,7 +1,8 @@
 //! The archive records: the agent's own account of every conversion, and all that it must know across a crash.
 //!
 //! One file a run under `STATE/runs`, as laid down in ARCHITECTURE.md, and an index of them in memory. A record that cannot be read is never
-//! guessed at and never overwritten: its file stays, its user (if the name can still be read) is refused, and the log says what to do.
+//! guessed at and never overwritten: its file stays, its user (by name and by number, if they can still be read) is refused, and the log says what to do.
+//! Where neither can be read, the disk still refuses: nobody whose spool begins with a tombstone, or who has a Maildir, is converted (`flow::convert`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -14,8 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::account::MailboxKey;
 use crate::durable::Shelf;
 
-/// The version of the format that this agent writes; it reads the one before too, which knew an inbox and no folders.
-pub const RECORD_VERSION: u32 = 2;
+mod kept;
+mod salvage;
+
+pub use kept::{Kept, Originals};
+
+/// The version of the format that this agent writes; it reads those before too: version 1 knew an inbox and no folders, version 2 no sequence, and kept originals for ever.
+pub const RECORD_VERSION: u32 = 3;
 const OLDEST_VERSION: u32 = 1;
 
 /// Name of the source that every record has.
@@ -59,6 +65,9 @@ pub struct Record {
     pub archive: PathBuf,
     /// Unix seconds.
     pub started: u64,
+    /// Orders the runs, whatever has been done to the clock: 1 more than any run had before. 0 in records from before version 3, which are ordered by `started`.
+    #[serde(default)]
+    pub sequence: u64,
     /// The home; empty in a record of version 1.
     #[serde(default)]
     pub home: PathBuf,
@@ -68,6 +77,9 @@ pub struct Record {
     /// How the mboxes were served.
     #[serde(default)]
     pub served: Served,
+    /// What has become of the originals.
+    #[serde(default)]
+    pub kept: Kept,
     /// The mboxes that the agent sets aside itself: the inbox. Of the folders the marker in the Maildir tells.
     pub source: Vec<SourceRecord>,
 }
@@ -160,6 +172,11 @@ impl Record {
         MailboxKey { uid: self.uid, inbox }
     }
 
+    /// Whether the archive folder holds an original of this run, or may hold one.
+    fn may_have_original(&self) -> bool {
+        self.phase != Phase::Undone && self.kept.originals == Originals::Kept
+    }
+
     /// Whether folders were converted beside the inbox.
     pub fn has_folders(&self) -> bool {
         self.boxes > 1
@@ -170,39 +187,36 @@ impl Record {
         self.source.iter().find(|source| source.name == INBOX)
     }
 
-    fn parse(text: &str, file_name: &str) -> Result<Self, (Option<String>, Fault)> {
+    fn parse(text: &str, file_name: &str) -> Result<Self, Fault> {
         /// The little that every version is going to have.
         #[derive(Deserialize)]
         struct Head {
             version: u32,
-            user: Option<String>,
         }
-        let head: Head =
-            toml::from_str(text).map_err(|error| (None, Fault::Unreadable(error.to_string())))?;
-        let of_user = |fault| (head.user.clone(), fault);
+        let unreadable = |error: toml::de::Error| Fault::Unreadable(error.to_string());
+        let head: Head = toml::from_str(text).map_err(unreadable)?;
         if !(OLDEST_VERSION..=RECORD_VERSION).contains(&head.version) {
-            return Err(of_user(Fault::Version(head.version)));
+            return Err(Fault::Version(head.version));
         }
-        let mut record: Self =
-            toml::from_str(text).map_err(|error| of_user(Fault::Unreadable(error.to_string())))?;
+        let mut record: Self = toml::from_str(text).map_err(unreadable)?;
         record.modernise();
-        record.check().map_err(|what| of_user(Fault::Unreadable(what.to_owned())))?;
+        record.check().map_err(|what| Fault::Unreadable(what.to_owned()))?;
         if record.run != file_name {
-            return Err(of_user(Fault::Unreadable(format!(
+            return Err(Fault::Unreadable(format!(
                 "the file is named otherwise than its run, {}",
                 record.run
-            ))));
+            )));
         }
         Ok(record)
     }
 
-    /// Makes a record of version 1 one of this version.
+    /// Makes a record of an earlier version one of this version.
     fn modernise(&mut self) {
-        if self.version < RECORD_VERSION {
-            self.version = RECORD_VERSION;
+        if self.version < 2 {
             // The default of mail.maildir, and what that version took for the home too.
             self.home = self.maildir.parent().map(PathBuf::from).unwrap_or_default();
         }
+        self.version = RECORD_VERSION;
     }
 
     fn check(&self) -> Result<(), &'static str> {
@@ -260,6 +274,8 @@ pub struct RecordError {
     pub path: PathBuf,
     /// The user it was about, where that can still be read.
     pub user: Option<String>,
+    /// And that user's number.
+    pub uid: Option<u32>,
     /// What is wrong.
     #[source]
     pub fault: Fault,
@@ -279,8 +295,11 @@ pub struct Records {
 struct Index {
     runs: BTreeMap<String, Arc<Record>>,
     latest: HashMap<MailboxKey, Arc<Record>>,
-    /// Users whose record could not be read, with the reason.
+    /// Users whose record could not be read, with the reason; by name, since a number may have been cut off, and by number, since a name may have been changed.
     refused: HashMap<String, String>,
+    refused_uids: HashMap<u32, String>,
+    /// The highest sequence that was ever given out.
+    sequence: u64,
 }
 
 impl Index {
@@ -289,6 +308,7 @@ impl Index {
         if self.latest.get(&key).is_none_or(|last| order(last) <= order(&record)) {
             self.latest.insert(key, Arc::clone(&record));
         }
+        self.sequence = self.sequence.max(record.sequence);
         self.runs.insert(record.run.clone(), record);
     }
 
@@ -305,8 +325,9 @@ impl Index {
     }
 }
 
-fn order(record: &Record) -> (u64, String) {
-    (record.started, record.run.clone())
+/// By the sequence, which no clock can turn back; the rest is for records from before there was one.
+fn order(record: &Record) -> (u64, u64, String) {
+    (record.sequence, record.started, record.run.clone())
 }
 
 impl Records {
@@ -316,23 +337,30 @@ impl Records {
     /// If the folder itself cannot be made or read.
     pub fn open(state: &Path) -> Result<(Self, Vec<RecordError>), RecordError> {
         let path = state.join("runs");
-        let of_folder = |error| RecordError { path: path.clone(), user: None, fault: Fault::Io(error) };
+        let of_folder =
+            |error| RecordError { path: path.clone(), user: None, uid: None, fault: Fault::Io(error) };
         let shelf = Shelf::open(path.clone()).map_err(of_folder)?;
         let names = shelf.names().map_err(of_folder)?;
         let mut index = Index::default();
         let mut errors = Vec::new();
         for name in names {
             let file = shelf.path_of(&name);
-            let parsed = match fs::read_to_string(&file) {
-                Ok(text) => Record::parse(&text, &name),
-                Err(error) => Err((None, Fault::Io(error))),
+            let parsed = match fs::read(&file) {
+                Ok(bytes) => String::from_utf8(bytes)
+                    .map_err(|error| (Fault::Unreadable(error.to_string()), error.into_bytes()))
+                    .and_then(|text| Record::parse(&text, &name).map_err(|fault| (fault, text.into_bytes()))),
+                Err(error) => Err((Fault::Io(error), Vec::new())),
             };
             match parsed {
                 Ok(record) => index.insert(Arc::new(record)),
-                Err((user, fault)) => {
-                    let error = RecordError { path: file, user, fault };
+                Err((fault, bytes)) => {
+                    let salvage::About { user, uid } = salvage::about(&bytes);
+                    let error = RecordError { path: file, user, uid, fault };
                     if let Some(user) = &error.user {
                         index.refused.insert(user.clone(), error.to_string());
+                    }
+                    if let Some(uid) = error.uid {
+                        index.refused_uids.insert(uid, error.to_string());
                     }
                     errors.push(error);
                 }
@@ -378,7 +406,13 @@ impl Records {
 
     /// How many mailboxes have their original in this archive folder, or may have.
     pub fn with_originals_in(&self, archive: &Path) -> usize {
-        self.all().iter().filter(|record| record.phase != Phase::Undone && record.archive == archive).count()
+        let all = self.all();
+        all.iter().filter(|record| record.archive == archive && record.may_have_original()).count()
+    }
+
+    /// The record of a run.
+    pub fn get(&self, run: &str) -> Option<Arc<Record>> {
+        self.index().runs.get(run).cloned()
     }
 
     /// All records, by run id, which is by time.
@@ -387,8 +421,16 @@ impl Records {
     }
 
     /// Why this user is refused: a record about them could not be read at the start.
-    pub fn refused(&self, user: &str) -> Option<String> {
-        self.index().refused.get(user).cloned()
+    pub fn refused(&self, user: &str, uid: u32) -> Option<String> {
+        let index = self.index();
+        index.refused.get(user).or_else(|| index.refused_uids.get(&uid)).cloned()
+    }
+
+    /// A sequence for a new run: higher than that of any run before it.
+    pub fn next_sequence(&self) -> u64 {
+        let mut index = self.index();
+        index.sequence += 1;
+        index.sequence
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

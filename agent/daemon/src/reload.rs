@@ -47,6 +47,9 @@ impl Reloader {
             warn!(key, "this key has changed and takes effect at the next start of the agent");
         }
         self.apply(new);
+        // Whoever reads the configuration again has mended something.
+        let agent = Arc::clone(&self.agent);
+        let _ = tokio::task::spawn_blocking(move || agent.stops.clear()).await;
         info!("configuration read again");
     }
 

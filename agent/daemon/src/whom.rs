@@ -52,7 +52,7 @@ pub fn may_convert(
     now: u64,
 ) -> Result<(), Refusal> {
     let users = &settings.config.users;
-    if let Some(what) = records.refused(&account.name) {
+    if let Some(what) = records.refused(&account.name, account.uid) {
         let mend = "mend or move away that file, then restart the agent";
         return Err(Refusal::Blocked(Reason::new(
             "record",
@@ -195,9 +195,11 @@ mod tests {
             work: "/home/x/.mailready".into(),
             archive: "/var/mail/.mailready".into(),
             started: 1,
+            sequence: 0,
             home: "/home/x".into(),
             boxes: 1,
             served: Served::default(),
+            kept: Default::default(),
             source: vec![source],
         };
         assert_eq!(verdict(&site, "ann", 1000, Why::Arrival), "yes");

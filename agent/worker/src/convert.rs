@@ -4,6 +4,7 @@
 //! way out removes. After it the Maildir is the mail and nothing here undoes anything any more.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mailready_mailbox::{RunId, Tree};
 use nix::errno::Errno;
@@ -53,16 +54,25 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Resu
     }
 }
 
-/// Removes what a conversion without commit has made.
-pub(crate) fn clean_up(place: &Place, run: &RunId) {
-    if let Err(error) = Tree::remove(place.work(), run) {
+/// Whether something stays behind that this process was to remove.
+static TRACES: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn has_left_traces() -> bool {
+    TRACES.load(Ordering::Relaxed)
+}
+
+/// Removes what a conversion without commit has made; tells whether all of it is gone.
+pub(crate) fn clean_up(place: &Place, run: &RunId) -> bool {
+    let stage = Tree::remove(place.work(), run).inspect_err(|error| {
         note(&format!("the stage stays behind: {error}"));
-    }
-    if let Err(errno) =
-        Aside::remove_unused(place.work(), run).and_then(|()| LockFile::remove(place.work(), run))
-    {
+    });
+    let unused = Aside::remove_unused(place.work(), run).and_then(|()| LockFile::remove(place.work(), run));
+    let unused = unused.inspect_err(|errno| {
         note(&format!("tombstones that were never used stay behind: {errno}"));
-    }
+    });
+    let clean = stage.is_ok() && unused.is_ok();
+    TRACES.fetch_or(!clean, Ordering::Relaxed);
+    clean
 }
 
 /// Everything up to the commit; the locks that it returns are still held.

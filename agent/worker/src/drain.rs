@@ -19,7 +19,7 @@ use crate::locking::AllLocks;
 use crate::look::{self, IndexLook};
 use crate::probe;
 use crate::wire::{Block, Order, Report, Step};
-use crate::{Stop, Task, late, step};
+use crate::{Stop, Task, late, let_go, step, stray};
 
 pub(crate) fn run(task: Task<'_>, channel: &mut Channel) -> Result<(), Stop> {
     let mut indexes = Indexes::new(task)?;
@@ -35,11 +35,20 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel) -> Result<(), Stop> {
                 let (messages, to) = extract(task, entry, from, &file)?;
                 channel.say(Report::Extracted { messages, to })?;
             }
-            (Order::DrainFolders, _) => {
+            (Order::DrainFolders { let_go }, _) => {
                 drop(locks.take());
                 let (maildir, marker) = committed(task)?;
                 late::deliver(task.place, maildir.as_fd())?;
-                channel.say(drain_folders::drain(task, &maildir, &marker)?)?;
+                channel.say(drain_folders::drain(task, &maildir, &marker, let_go)?)?;
+            }
+            (Order::TakeStray, spool) => channel.say(stray::take(task, spool.as_ref())?)?,
+            (Order::Stands, _) => {
+                committed(task)?;
+                channel.say(Report::Obeyed)?;
+            }
+            (Order::LetGo, _) => {
+                drop(locks.take());
+                channel.say(let_go::let_go(task)?)?;
             }
             (Order::Forgotten { entry }, _) => inbox(task, entry).forget()?,
             (Order::Refresh, _) => {

@@ -36,8 +36,13 @@ struct Drained {
     left: u64,
 }
 
-/// One pass over all folders.
-pub(crate) fn drain(task: Task<'_>, maildir: &OwnedFd, marker: &Marker) -> Result<Report, Stop> {
+/// One pass over all folders. `let_go`: the originals were removed, so all folders were set aside.
+pub(crate) fn drain(
+    task: Task<'_>,
+    maildir: &OwnedFd,
+    marker: &Marker,
+    let_go: bool,
+) -> Result<Report, Stop> {
     let mut drained = Drained::default();
     let Some(root) = task.place.mail() else {
         return Ok(Report::Drained { messages: 0, left: 0, strangers: 0 });
@@ -48,7 +53,7 @@ pub(crate) fn drain(task: Task<'_>, maildir: &OwnedFd, marker: &Marker) -> Resul
     for (position, source) in marker.sources.iter().enumerate().skip(1) {
         let path = folders::path_of(&source.name);
         // Not set aside yet: what stands there is the original, and the agent is told of it otherwise.
-        if !aside.holds_original(position).map_err(Stop::failed(Step::RotateFolder))? {
+        if !let_go && !aside.holds_original(position).map_err(Stop::failed(Step::RotateFolder))? {
             continue;
         }
         let spot = directories.spot(root, &path).map_err(Stop::failed(Step::RotateFolder))?;

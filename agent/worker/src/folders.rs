@@ -67,7 +67,7 @@ pub(crate) struct Walk<'a> {
     /// Mboxes by an earlier look; not opened again, because under the locks that would break our own lease.
     pub(crate) known: HashSet<Identity>,
     /// Tells whether an open file is an mbox.
-    pub(crate) is_mbox: &'a dyn Fn(BorrowedFd<'_>) -> bool,
+    pub(crate) is_mbox: &'a dyn Fn(BorrowedFd<'_>) -> nix::Result<bool>,
     /// Tell of each thing that is left alone.
     pub(crate) tell: bool,
 }
@@ -102,7 +102,7 @@ impl Walk<'_> {
                 if not_mail(&child, level.depth) {
                     continue;
                 }
-                match self.judge(&level, &child, &stat) {
+                match self.judge(&level, &child, &stat)? {
                     Thing::Folder(folder) => {
                         let mut above = level.parent;
                         while let Some(number) = above {
@@ -121,11 +121,17 @@ impl Walk<'_> {
                     }
                     Thing::Empty(folder) => found.empties.push(folder),
                     Thing::Directory(name) => {
-                        // One that cannot be read is as good as empty to every client.
-                        let Ok(folder) = openat(&level.folder, child.as_c_str(), FOLDER, Mode::empty())
-                        else {
-                            found.skipped += self.left_alone(&level.path, &child, "it cannot be read");
-                            continue;
+                        let folder = match openat(&level.folder, child.as_c_str(), FOLDER, Mode::empty()) {
+                            Ok(folder) => folder,
+                            // Gone, or something else by now.
+                            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => continue,
+                            // One that the user may not read is as good as empty to every client.
+                            Err(Errno::EACCES) => {
+                                found.skipped += self.left_alone(&level.path, &child, "it cannot be read");
+                                continue;
+                            }
+                            // There may be folders in it, and to leave them out would be to lose them.
+                            Err(errno) => return Err(self.unread(&level.path, &child, errno)),
                         };
                         directories.push((name, level.parent, false));
                         let path = level.path.join(os(&child));
@@ -160,10 +166,20 @@ impl Walk<'_> {
         1
     }
 
-    fn judge(&self, level: &Level, child: &CStr, stat: &FileStat) -> Thing {
+    /// Names what could not be read, since the error has no name in it.
+    fn unread(&self, above: &Path, name: &CStr, errno: Errno) -> Errno {
+        note(&format!(
+            "{:?} below the mbox root cannot be looked at: {}",
+            above.join(os(name)),
+            errno.desc()
+        ));
+        errno
+    }
+
+    fn judge(&self, level: &Level, child: &CStr, stat: &FileStat) -> nix::Result<Thing> {
         let identity = Identity::from(stat);
         if self.inbox == Some(identity) || self.avoid.contains(&identity) {
-            return Thing::Nothing;
+            return Ok(Thing::Nothing);
         }
         let hidden = child.to_bytes().starts_with(b".");
         let kind = file::kind(stat);
@@ -172,45 +188,45 @@ impl Walk<'_> {
         }
         // In a home, what begins with a dot belongs to the programs that made it.
         if kind == SFlag::S_IFDIR && hidden && self.at_home {
-            return Thing::Nothing;
+            return Ok(Thing::Nothing);
         }
         let is_mbox = kind == SFlag::S_IFREG
-            && (self.known.contains(&identity) || (stat.st_size > 0 && self.begins_as_mbox(level, child)));
+            && (self.known.contains(&identity) || (stat.st_size > 0 && self.begins_as_mbox(level, child)?));
         let path = level.path.join(os(child));
         let name = match kind {
             SFlag::S_IFDIR => directory_name(&path),
             _ => layout::mbox_name(path.as_os_str().as_bytes()),
         };
         let Some(name) = name else {
-            return match kind {
+            return Ok(match kind {
                 _ if self.at_home && !is_mbox => Thing::Nothing,
                 _ => Thing::Other("no client can reach it by its name"),
-            };
+            });
         };
-        match kind {
+        Ok(match kind {
             SFlag::S_IFREG => {
                 let empty_counts = !hidden && (!self.at_home || self.subscribed.contains(&name));
                 if is_mbox || (stat.st_size == 0 && empty_counts) {
-                    return Thing::Folder(Folder { name, path });
+                    return Ok(Thing::Folder(Folder { name, path }));
                 }
                 if self.at_home && stat.st_size == 0 && !hidden {
-                    return Thing::Empty(Folder { name, path });
+                    return Ok(Thing::Empty(Folder { name, path }));
                 }
                 if self.at_home { Thing::Nothing } else { Thing::Other("it is no mbox") }
             }
             SFlag::S_IFDIR => Thing::Directory(name),
             _ if self.at_home => Thing::Nothing,
             _ => Thing::Other("it is no file"),
-        }
+        })
     }
 
     /// A link to a folder would be two folders on one file; in a home, links to other things are nobody's business.
-    fn judge_link(&self, level: &Level, child: &CStr) -> Thing {
-        match fstatat(&level.folder, child, AtFlags::empty()) {
+    fn judge_link(&self, level: &Level, child: &CStr) -> nix::Result<Thing> {
+        Ok(match fstatat(&level.folder, child, AtFlags::empty()) {
             Ok(target) if file::kind(&target) == SFlag::S_IFREG => {
                 let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
                 let leads_to_mail = match openat(&level.folder, child, flags, Mode::empty()) {
-                    Ok(target) => (self.is_mbox)(target.as_fd()),
+                    Ok(target) => (self.is_mbox)(target.as_fd())?,
                     // Out of the sandbox: what it is cannot be told.
                     Err(_) => true,
                 };
@@ -222,12 +238,17 @@ impl Walk<'_> {
             }
             Ok(target) if file::kind(&target) == SFlag::S_IFDIR && !self.at_home => Thing::Link,
             _ => Thing::Nothing,
-        }
+        })
     }
 
-    fn begins_as_mbox(&self, level: &Level, child: &CStr) -> bool {
-        openat(&level.folder, child, OFlag::O_RDONLY | FILE, Mode::empty())
-            .is_ok_and(|opened| (self.is_mbox)(opened.as_fd()))
+    /// False for what the user may not read, or what is no file any more. Anything else that keeps a file from being read is an error: a disk that fails, no descriptors left.
+    fn begins_as_mbox(&self, level: &Level, child: &CStr) -> nix::Result<bool> {
+        let read = match openat(&level.folder, child, OFlag::O_RDONLY | FILE, Mode::empty()) {
+            Ok(opened) => (self.is_mbox)(opened.as_fd()),
+            Err(Errno::ENOENT | Errno::EACCES | Errno::ELOOP | Errno::ENXIO | Errno::EISDIR) => Ok(false),
+            Err(errno) => Err(errno),
+        };
+        read.map_err(|errno| self.unread(&level.path, child, errno))
     }
 }
 
@@ -278,4 +299,44 @@ pub(crate) fn open(root: BorrowedFd<'_>, folder: &Folder) -> nix::Result<Option<
 /// Where the mbox of a source of that name lies below the root.
 pub(crate) fn path_of(name: &str) -> PathBuf {
     name.split('/').map(layout::level_on_disk).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::AsFd;
+
+    /// To leave out what cannot be read would be to set it aside for nobody.
+    #[test]
+    fn a_file_that_cannot_be_read_ends_the_walk_and_is_not_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("deep")).unwrap();
+        fs::write(root.path().join("deep/Sent"), "From a@b Thu Jan  1 10:00:00 2026\n\nx\n").unwrap();
+        let uid = nix::unistd::geteuid().as_raw();
+        let handle = nix::fcntl::open(root.path(), FOLDER, Mode::empty()).unwrap();
+        let run = |is_mbox: &dyn Fn(BorrowedFd<'_>) -> nix::Result<bool>| {
+            let subscribed = HashSet::new();
+            let walk = Walk {
+                root: handle.as_fd(),
+                at_home: false,
+                uid,
+                avoid: HashSet::new(),
+                inbox: None,
+                subscribed: &subscribed,
+                known: HashSet::new(),
+                is_mbox,
+                tell: false,
+            };
+            walk.run()
+        };
+        for errno in [Errno::EIO, Errno::EMFILE, Errno::ENOMEM] {
+            assert_eq!(run(&|_| Err(errno)), Err(errno));
+        }
+        let found = run(&|_| Ok(true)).unwrap();
+        assert_eq!(
+            found.folders.iter().map(|folder| folder.name.as_str()).collect::<Vec<_>>(),
+            ["deep/Sent"]
+        );
+    }
 }

@@ -25,6 +25,7 @@ pub mod job;
 mod judge;
 mod late;
 mod lease;
+mod let_go;
 mod locking;
 mod locks;
 mod look;
@@ -34,6 +35,7 @@ mod probe;
 mod rollback;
 mod sandbox;
 mod staging;
+mod stray;
 mod subscribed;
 mod told;
 pub mod wire;
@@ -145,9 +147,12 @@ pub(crate) fn most_folders() -> usize {
         .map_or(FOLDERS_AT_MOST, |folders| folders.min(FOLDERS_AT_MOST))
 }
 
-/// Whether a file is one that Dovecot takes for an mbox; one that cannot be read is none.
-pub(crate) fn is_mbox(file: std::os::fd::BorrowedFd<'_>) -> bool {
-    mailready_mailbox::is_mbox(file).unwrap_or(false)
+/// Whether a file is one that Dovecot takes for an mbox. One that cannot be read is an error: what it is, nobody knows.
+pub(crate) fn is_mbox(file: std::os::fd::BorrowedFd<'_>) -> nix::Result<bool> {
+    mailready_mailbox::is_mbox(file).map_err(|error| match &error {
+        mailready_mailbox::Error::Io { source, .. } => file::errno_of(source),
+        _ => nix::errno::Errno::EIO,
+    })
 }
 
 /// One line on stderr, which is the agent's log. Mail and user names never go there raw: `{:?}` them.
@@ -190,14 +195,12 @@ pub fn main() -> ExitCode {
         note("standard input is no socket of the agent");
         return ExitCode::from(64);
     };
-    match run(&mut channel) {
-        Ok(()) | Err(Stop::Abort | Stop::AgentGone) => ExitCode::SUCCESS,
-        Err(Stop::Say(report)) => {
-            // Fails only if the agent is gone, and then nobody is left to be told.
-            let _ = channel.say(report);
-            ExitCode::SUCCESS
-        }
+    if let Err(Stop::Say(report)) = run(&mut channel) {
+        // Fails only if the agent is gone, and then nobody is left to be told.
+        let _ = channel.say(report);
     }
+    // The agent keeps the record of a run that has left something behind, and has it removed later.
+    if convert::has_left_traces() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn run(channel: &mut Channel) -> Result<(), Stop> {

@@ -80,7 +80,10 @@ pub(crate) fn probe(task: Task<'_>) -> Result<Report, Stop> {
     let Some(marker) = marker else {
         step(Step::Abort, task.run);
         late::save(task.run, task.place)?;
-        convert::clean_up(task.place, task.run);
+        // The run is forgotten only when nothing is left of it.
+        if !convert::clean_up(task.place, task.run) {
+            return Err(Stop::errno(Step::Abort, Errno::ENOTEMPTY));
+        }
         return Ok(Report::Probed {
             committed: false,
             withdrawn: false,

@@ -17,7 +17,7 @@ use crate::judge;
 use crate::look::{self, IndexLook, Look, Seen};
 use crate::passing::Passing;
 use crate::told::{Told, ToldBox};
-use crate::wire::{Report, Step};
+use crate::wire::{Block, Report, Step};
 use crate::{Stop, Task, note, step};
 
 /// Rounds that a refresh takes before it hands over what it has; the confirmation finds out if that was not enough.
@@ -251,7 +251,7 @@ impl<'a> Staging<'a> {
         let known = self.known(position, &told, look.index.is_there());
         self.tree
             .write_box(position, mbox, &source, &known, self.task.rules, &mut |progress| passing.on(progress))
-            .map_err(Stop::engine_at(Step::Stage, position))?;
+            .map_err(|error| unless_at_work(mbox, &look.mbox, position, error, Step::Stage))?;
         if let Some(index) = &index {
             self.tree.carry_index(position, index.as_fd()).map_err(Stop::engine_at(Step::Stage, position))?;
         }
@@ -299,7 +299,7 @@ impl<'a> Staging<'a> {
             self.tree
                 .get_mut(position)
                 .map_or(Ok(()), |stage| stage.append_rest(mbox, &mut |progress| passing.on(progress)))
-                .map_err(Stop::engine_at(Step::Refresh, position))?;
+                .map_err(|error| unless_at_work(mbox, &now.mbox, position, error, Step::Refresh))?;
         }
         if index_changed {
             // Whether keywords beyond the letters are kept hangs on the index being there.
@@ -399,4 +399,27 @@ impl<'a> Staging<'a> {
             self.boxes.len()
         })
     }
+}
+
+/// What an error of the engine means, read without a lock: a program that rewrites the mbox in place shows half of a message where a From_ line should be. So before a mailbox is called no mbox, it is asked
+/// whether it has changed since it was looked at, or whether somebody has it open; then it is looked at again later.
+fn unless_at_work(
+    mbox: BorrowedFd<'_>,
+    before: &Seen,
+    position: usize,
+    error: mailready_mailbox::Error,
+    step: Step,
+) -> Stop {
+    let is_no_mbox = matches!(error, mailready_mailbox::Error::NotMbox { .. });
+    let said = Stop::engine_at(step, position)(error);
+    let changed = || Seen::at(mbox).is_ok_and(|now| now != *before);
+    // The file is locked and kept open for as long as it is being rewritten.
+    let open = || {
+        let lease = mbox.try_clone_to_owned().map(crate::lease::Lease::try_take);
+        matches!(lease, Ok(Ok(None)))
+    };
+    if is_no_mbox && (changed() || open()) {
+        return Stop::blocked(Block::Rewritten, position as u64);
+    }
+    said
 }

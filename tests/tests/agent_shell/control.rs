@@ -19,7 +19,7 @@ use zbus::Connection;
 use zbus::connection::Builder;
 
 use crate::site::{ANN, Setup, Site, as_uid, can_be_others};
-use crate::twin::{Heard, blocked, busy, converted};
+use crate::twin::{Heard, blocked, busy, converted, failed};
 
 const LONG: Duration = Duration::from_secs(19);
 
@@ -209,6 +209,29 @@ fn users_see_and_change_themselves_only() {
     assert_eq!(user, "ann");
     let all = ConvertOptions { all: Some(true), ..ConvertOptions::default() };
     assert!(matches!(site.runtime.block_on(ann.convert(&[], all)), Err(Error::AccessDenied(_))));
+}
+
+/// Root and users hear of it alike: it names nobody.
+#[test]
+fn too_many_failures_are_told_to_everybody_and_root_lets_it_go_on() {
+    let site = Site::new();
+    let root = site.control();
+    let mut heard = site.runtime.block_on(root.receive_stopped()).unwrap();
+    for user in ["ann", "bob", "cid"] {
+        site.twin.end(user, failed());
+        assert_eq!(site.convert(&root, &[user])[0].1, Answer::Failed);
+    }
+    let told = site.runtime.block_on(poll_fn(|cx| {
+        use futures_core::Stream;
+        Pin::new(&mut heard).poll_next(cx)
+    }));
+    let told = told.unwrap();
+    let told = told.args().unwrap();
+    assert_eq!(told.code, "stopped");
+    assert!(!told.text.contains("ann"), "{}", told.text);
+    assert!(site.runtime.block_on(root.stopped_because()).unwrap().starts_with("3 conversions"));
+    site.runtime.block_on(root.background("start")).unwrap();
+    assert_eq!(site.runtime.block_on(root.stopped_because()).unwrap(), "");
 }
 
 #[test]

@@ -50,6 +50,10 @@ pub fn busy() -> Outcome {
     Outcome::Busy(Reason::new("busy", "a POP3 session is open", ""))
 }
 
+pub fn failed() -> Outcome {
+    Outcome::Failed(Reason::new("worker", "the worker died", ""))
+}
+
 impl Twin {
     /// Ends the conversion of a user, now or as soon as it begins.
     pub fn end(&self, user: &str, outcome: Outcome) {

@@ -18,6 +18,8 @@ pub enum Work {
     Drain,
     /// The way back, likewise.
     Rollback,
+    /// The removal of originals whose time is over, likewise.
+    Retention,
 }
 
 /// A place of the work, by what it is instead of by its number: threads overtake each other.
@@ -73,8 +75,10 @@ pub fn prepare(rig: &Rig, work: Work) -> Result<Before> {
         }
         rig.wait_settled(&agent, false)?;
         agent.terminate()?;
-        if work == Work::Drain {
-            rig.deliver_late()?;
+        match work {
+            Work::Drain => rig.deliver_late()?,
+            Work::Retention => rig.let_days_pass()?,
+            Work::Conversion | Work::Rollback => {}
         }
         before.push(trace::lines(&agent));
     }
@@ -95,9 +99,9 @@ pub fn count(rig: &Rig, work: Work, before: &Before) -> Result<Vec<Place>> {
     Ok(places)
 }
 
-/// The model has a way back of its own, which is explored and not followed: its steps have other names.
+/// The model has a way back of its own, which is explored and not followed: its steps have other names. Of the originals' end it knows nothing.
 fn check_trace(work: Work, traced: &Before) -> Result<(), String> {
-    if work == Work::Rollback { Ok(()) } else { trace::check(traced) }
+    if matches!(work, Work::Rollback | Work::Retention) { Ok(()) } else { trace::check(traced) }
 }
 
 /// Has the agent do its work and end, unless it dies.
@@ -115,6 +119,7 @@ fn carry_out(rig: &Rig, work: Work, agent: &mut Daemon) -> Result<()> {
         }
         // The agent does it by itself: done, or dead, or its worker was and it has tried again.
         Work::Drain => rig.wait_drained_or_dead(agent)?,
+        Work::Retention => rig.wait_gone_or_dead(agent)?,
     }
     if agent.is_running() {
         agent.terminate()?;
@@ -148,6 +153,10 @@ pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> R
         rig.wait_settled(&second, false)?;
         check_mail(rig, work, &second)?;
     }
+    if work == Work::Retention {
+        rig.wait_gone(&second)?;
+        check_mail(rig, work, &second)?;
+    }
     if work == Work::Rollback {
         if ended == Ended::Maildir {
             let said = rig.roll_back_when_it_can()?;
@@ -171,7 +180,7 @@ fn check_mail(rig: &Rig, work: Work, agent: &Daemon) -> Result<()> {
         Err(LabError::Protocol { asked: "the mail as it was".into(), got })
     };
     match work {
-        Work::Conversion | Work::Rollback => {
+        Work::Conversion | Work::Rollback | Work::Retention => {
             let found = Differences::between(&rig.expected, &after);
             if found.is_empty() { Ok(()) } else { wrong(found.to_string()) }
         }

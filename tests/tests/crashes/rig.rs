@@ -254,6 +254,51 @@ impl Rig {
         )
     }
 
+    /// Lets more days pass than originals are kept, by both clocks that are asked; no agent may run.
+    pub fn let_days_pass(&self) -> Result<()> {
+        let script = "cd /var/lib/mailready && for file in runs/* passed; do
+            awk -v day=86400 '/^since = / { $3 -= 40 * day } FILENAME == \"passed\" && /^seen = / { $3 += 40 * day } { print }' \
+                $file > /tmp/aged && cat /tmp/aged > $file; done";
+        self.machine.run("sh", ["-c", script]).map(drop)
+    }
+
+    /// Waits until the originals are removed, or the agent is dead, or has found its worker dead and leaves them for later.
+    pub fn wait_gone_or_dead(&self, agent: &mut Daemon) -> Result<()> {
+        let log = agent.log.clone();
+        let later = || log.lines().iter().any(|line| line.text.contains("stay for now"));
+        eventually(
+            "the originals are removed",
+            || log.tail(),
+            || (later() || !agent.is_running() || self.are_gone().unwrap_or(false)).then_some(()),
+        )
+    }
+
+    /// Waits until they are removed.
+    pub fn wait_gone(&self, agent: &Daemon) -> Result<()> {
+        let gone = || self.are_gone().ok()?.then_some(());
+        eventually("the originals are removed", || agent.log.tail(), gone)
+    }
+
+    /// The record says so, and it is so.
+    fn are_gone(&self) -> Result<bool> {
+        let work = format!("{}/.mailready", self.user.home());
+        self.machine.inside(|| {
+            let says = |entry: fs::DirEntry| {
+                fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("originals = \"gone\""))
+            };
+            let none = |folder: &Path, ending: &str| {
+                let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+                !entries.into_iter().any(|entry| entry.file_name().to_string_lossy().ends_with(ending))
+            };
+            let aside = fs::read_dir(&work).into_iter().flatten().flatten();
+            let mut aside = aside.filter(|entry| entry.file_name().to_string_lossy().starts_with("aside-"));
+            let records = fs::read_dir("/var/lib/mailready/runs").into_iter().flatten().flatten();
+            records.into_iter().all(says)
+                && none(Path::new("/var/mail/.mailready"), ".0")
+                && aside.all(|folder| none(&folder.path(), ".0"))
+        })
+    }
+
     /// Whether no late mail stands at the spool's place; to be asked inside the machine.
     fn is_quiet_here(&self) -> bool {
         fs::read(self.user.spool())

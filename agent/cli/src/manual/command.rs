@@ -81,9 +81,9 @@ fn json(page: &mut Page) {
     );
     page.item(
         "status",
-        "version; users: a list of user, state (mbox, staging, staged, waiting, committing, maildir, held, blocked, failed, \
+        "version; stopped (why the agent converts nobody by arriving, if it has stopped by itself); users: a list of user, state (mbox, staging, staged, waiting, committing, maildir, held, blocked, failed, \
          rollingback, rolledback), and as far as they are known run, messages, messages_total, bytes, bytes_total, reason, code (the reason \
-         as a stable word), mend, since, until, by, ahead, mail, original, uid",
+         as a stable word), mend, since, until, by, ahead, mail, original, original_gone, uid",
     );
     page.item(
         "convert-file",

@@ -97,7 +97,7 @@ async fn talk(
         Err(_) => return Ok(()),
     };
     let limit = if rights.is_root() { ROOT_LIMIT } else { USERS_LIMIT };
-    let changes = agent.conversions.changes();
+    let (changes, stops) = (agent.conversions.changes(), agent.stops.listen());
     let interface = Interface::new(Arc::clone(&agent), Caller::Peer(rights));
     let building = Builder::socket(Capped { stream, peer, limit })
         .server(Guid::generate())
@@ -107,7 +107,7 @@ async fn talk(
     let connection = timeout(HANDSHAKE, building).await.map_err(too_late)??;
     tokio::select! {
         () = connection.closed() => return Ok(()),
-        () = forward_changes(changes, &connection, rights) => {}
+        () = forward_changes(changes, stops, &connection, rights) => {}
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     // Calls that wait for a conversion get their answer now, since the agent ends those.

@@ -18,6 +18,7 @@ use super::rights::Rights;
 use super::{back, convert, holds, status};
 use crate::agent::Agent;
 use crate::conversions::Change;
+use crate::stops::Told;
 
 /// Calls under way on one connection. On a bus, which all callers share, it is more.
 const CALLS: usize = 16;
@@ -182,7 +183,24 @@ impl Interface {
         holds::release(&self.agent, rights, &user).await
     }
 
-    async fn background(&self, what: String) -> Result<(), Error> {
+    async fn background(
+        &self,
+        what: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        let (rights, _place) = self.admit(connection, &header).await?;
+        if what == "start" && self.agent.stops.stopped().is_some() {
+            if !rights.is_root() {
+                return Err(Error::AccessDenied("only root may let the conversions go on".to_owned()));
+            }
+            let agent = Arc::clone(&self.agent);
+            let cleared = tokio::task::spawn_blocking(move || {
+                agent.conversions.end_rests(None);
+                agent.stops.clear();
+            });
+            return cleared.await.map_err(|error| Error::Failed(error.to_string()));
+        }
         Err(not_yet("background", &what))
     }
 
@@ -197,6 +215,12 @@ impl Interface {
     #[zbus(signal)]
     async fn stopped(emitter: &SignalEmitter<'_>, code: &str, text: &str) -> zbus::Result<()>;
 
+    /// Why nobody is converted by arriving, if the agent has stopped by itself; else empty.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn stopped_because(&self) -> String {
+        self.agent.stops.stopped().map(|told| told.text).unwrap_or_default()
+    }
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> &str {
         env!("CARGO_PKG_VERSION")
@@ -208,9 +232,29 @@ fn not_yet(method: &str, of: &str) -> Error {
 }
 
 /// Tells a peer what happens to those whom it may see; ends with the connection or the agent.
-pub(super) async fn forward_changes(mut changes: Receiver<Change>, connection: &Connection, rights: Rights) {
+pub(super) async fn forward_changes(
+    mut changes: Receiver<Change>,
+    stops: Receiver<Told>,
+    connection: &Connection,
+    rights: Rights,
+) {
     if let Ok(emitter) = SignalEmitter::new(connection, mailready_bus::OBJECT) {
-        forward(&mut changes, &emitter, rights).await;
+        tokio::join!(forward(&mut changes, &emitter, rights), forward_stops(stops, connection));
+    }
+}
+
+/// Tells of every stop; to everybody, since it names nobody.
+pub(super) async fn forward_stops(mut stops: Receiver<Told>, connection: &Connection) {
+    let Ok(emitter) = SignalEmitter::new(connection, mailready_bus::OBJECT) else { return };
+    loop {
+        match stops.recv().await {
+            Ok(told) => {
+                let telling = Interface::stopped(&emitter, &told.code, &told.text);
+                let _ = timeout(BUS_DEADLINE, telling).await;
+            }
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
     }
 }
 

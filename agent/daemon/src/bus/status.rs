@@ -15,7 +15,7 @@ use crate::agent::{Agent, unix_now};
 use crate::conversions::{Change, View, What};
 use crate::flow::Standing;
 use crate::outcome::{Outcome, Progress, Reason, Stage, WORKER_STOPPED, Why};
-use crate::records::{Phase, Record};
+use crate::records::{Originals, Phase, Record};
 use crate::whom::{ROLLED_BACK, Refusal};
 
 /// The name service is not waited for longer to say what a uid is called.
@@ -124,7 +124,13 @@ fn find_state(agent: &Agent, account: &SharedAccount, details: &mut Details) -> 
             if let Some(record) = agent.records.latest(&key) {
                 details.since = Some(record.started);
                 details.mail = Some(record.maildir.display().to_string());
-                details.original = Some(record.archive.join(format!("{run}.0")).display().to_string());
+                match record.kept.originals {
+                    Originals::Kept => {
+                        details.original =
+                            Some(record.archive.join(format!("{run}.0")).display().to_string());
+                    }
+                    Originals::Going | Originals::Gone => details.original_gone = Some(record.kept.since),
+                }
             }
             details.run = Some(run);
             return State::Maildir;
@@ -163,7 +169,12 @@ fn find_state(agent: &Agent, account: &SharedAccount, details: &mut Details) -> 
             add_reason(details, refusal.reason());
             if refusal.reason().code == ROLLED_BACK { State::RolledBack } else { State::Mbox }
         }
-        None => State::Mbox,
+        None => {
+            if let Some(Outcome::Blocked(reason)) = agent.stops.refusal() {
+                add_reason(details, &reason);
+            }
+            State::Mbox
+        }
     }
 }
 

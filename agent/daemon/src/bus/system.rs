@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use zbus::Connection;
 use zbus::connection::Builder;
 
-use super::interface::{Caller, Interface};
+use super::interface::{Caller, Interface, forward_stops};
 use crate::agent::Agent;
 
 /// A bus that is up answers within milliseconds.
@@ -32,7 +32,10 @@ pub async fn stay_on_bus(agent: Arc<Agent>, bus: Bus) {
             Ok(Ok(connection)) => {
                 info!(name = NAME, "on the bus");
                 (pause, said) = (SOON, false);
-                connection.closed().await;
+                tokio::select! {
+                    () = connection.closed() => {}
+                    () = forward_stops(agent.stops.listen(), &connection) => {}
+                }
                 warn!("the bus is gone; the control socket still serves");
             }
             failed if !said => {

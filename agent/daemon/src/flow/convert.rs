@@ -14,12 +14,12 @@ use nix::sys::stat::FileStat;
 
 use super::crew::{Worker, WorkerError};
 use super::gate::{self, IndexState};
-use super::spool::{AtPath, Locked, Make, Ownership, Spool, SpoolError, Taken};
+use super::spool::{self, AtPath, Locked, Make, Ownership, Spool, SpoolError, Taken};
 use super::told::Told;
 use super::{Ask, Bind, Flow, Standing, location, reasons};
 use crate::account::Account;
 use crate::outcome::{Outcome, Progress, Reason, Stage};
-use crate::records::{INBOX, Phase, RECORD_VERSION, Record, Served, SourceRecord};
+use crate::records::{INBOX, Kept, Phase, RECORD_VERSION, Record, Served, SourceRecord};
 use crate::settings::Settings;
 
 /// Rounds of look, lock and confirm before a mailbox that keeps changing is left for later.
@@ -95,6 +95,7 @@ pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: 
         work: account.work.clone(),
         archive: account.archive.clone(),
         started: super::unix_seconds(),
+        sequence: flow.records.next_sequence(),
         home: account.home.clone(),
         boxes: 1,
         served: Served {
@@ -107,6 +108,7 @@ pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: 
             uidl: seen.uidl,
             reuse_xuidl: seen.reuse_xuidl,
         },
+        kept: Kept::default(),
         source: vec![source],
     };
     let progress = Progress { stage: Stage::Staging, messages: 0, bytes: 0, bytes_total: 0 };
@@ -226,6 +228,10 @@ impl Attempt<'_> {
             return Err(End::Not(Outcome::Blocked(reasons::shared(&self.account.inbox))));
         }
         let (mut file, mut stat) = self.open_spool(spool)?;
+        // Of a user who is on Maildir by a record this is never asked. So that record is lost, or cannot be read.
+        if let Some(run) = spool::any_tombstone(&file) {
+            return Err(End::Not(Outcome::Blocked(reasons::tombstone(&self.account.inbox, run.as_str()))));
+        }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         self.progress.bytes_total = size;
         self.put_record(&stat, size, 1)?;

@@ -15,8 +15,9 @@ use super::Flow;
 use super::crew::{Worker, WorkerError};
 use super::file_lease::FileLease;
 use super::late::Mark;
+use super::reasons;
 use super::spool::{self, AtPath, Make, Ownership, Spool, Taken};
-use crate::records::Record;
+use crate::records::{Originals, Record};
 use crate::settings::Settings;
 
 /// Tries for the place's locks; a deliverer has them for the time of one message.
@@ -52,14 +53,17 @@ pub(super) fn drain(
         tracing::info!(run = run.as_str(), "removed the dotlock of a dead drain");
     }
     let stays = if mark.keep_place { spool.is_tombstone_at_path(&run) } else { spool.is_quiet(&run) };
-    let rotated = match stays.map_err(|error| error.to_string())? {
-        true => Ok(true),
-        false => rotate(flow, settings, &spool, &run),
+    let mut worker = None;
+    let rotated = if stays.map_err(|error| error.to_string())? {
+        Ok(true)
+    } else {
+        // Name and number may have been given to another person, whose mbox this is: nothing is taken from the place, and nothing put there, unless the Maildir of this run is still where it was.
+        worker = Some(start_standing(flow, settings, record)?);
+        rotate(flow, settings, &spool, &run)
     };
     if rotated == Ok(false) {
         drained.left += 1;
     }
-    let mut worker = None;
     let mut older_mbox_waits = false;
     for entry in spool.entries(&run).map_err(|error| error.to_string())? {
         let Some(file) = spool.open_entry(&run, entry).map_err(|error| error.to_string())? else { continue };
@@ -137,9 +141,28 @@ fn start(flow: &Flow, settings: &Settings, record: &Record) -> Result<Worker, St
     Worker::start(&settings.worker, &job, None).map_err(|error| error.to_string())
 }
 
+/// A worker that has seen the Maildir of this run at its place.
+fn start_standing(flow: &Flow, settings: &Settings, record: &Record) -> Result<Worker, String> {
+    let job = flow.job(settings, record, Purpose::Drain);
+    let look = || {
+        let mut worker = Worker::start(&settings.worker, &job, None)?;
+        worker.order(Order::Stands, None)?;
+        match worker.answer(&|| false, &mut |_, _, _| {})? {
+            Report::Obeyed => Ok(worker),
+            other => Err(worker.out_of_turn(other)),
+        }
+    };
+    look().map_err(|error| match error {
+        // The home is gone, or another's, or holds no such Maildir.
+        WorkerError::Blocked(..) => reasons::not_standing(&record.user, &record.run, &error.to_string()),
+        _ => error.to_string(),
+    })
+}
+
 /// The folders' old places, which are the worker's alone: rotated, extracted and delivered by it. Gives the messages, and how many places have to be looked at again.
 fn drain_folders(worker: &mut Worker, record: &Record) -> Result<(u64, usize), WorkerError> {
-    worker.order(Order::DrainFolders, None)?;
+    let let_go = record.kept.originals != Originals::Kept;
+    worker.order(Order::DrainFolders { let_go }, None)?;
     match worker.answer(&|| false, &mut |_, _, _| {})? {
         Report::Drained { messages, left, strangers } => {
             if strangers > 0 {

@@ -14,7 +14,7 @@ use mailready_worker::{RunId, tombstone};
 use super::crew::is_resting;
 use super::dovecot::Dovecot;
 use super::spool::{Archive, Make};
-use super::{Bind, Flow, drain, settle_back};
+use super::{Bind, Flow, drain, settle_back, stray};
 use crate::account::MailboxKey;
 use crate::records::{Phase, Record};
 use crate::settings::Settings;
@@ -22,8 +22,12 @@ use crate::settings::Settings;
 /// All converted mailboxes are glanced at this often, whatever inotify says; and the folders of those who have a session.
 const RESCAN: Duration = Duration::from_secs(60);
 
-/// A drain that failed is tried again after this.
+/// A drain that failed is tried again after this, and each time after twice as long; at once if the user arrives.
 const RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(5 * 60);
+
+/// The Maildir's path of a user who was rolled back is looked at once a minute for so long, in seconds, and whenever that user arrives.
+const AFTER_ROLLBACK: u64 = 60 * 60;
 
 /// The folders of one user are not looked at more often than this, however often that user arrives.
 const BETWEEN_ARRIVALS: Duration = Duration::from_secs(5);
@@ -55,10 +59,19 @@ pub(super) struct Late {
     marked: HashMap<MailboxKey, Mark>,
     /// Not before then, since it failed or was done a moment ago.
     rests: HashMap<MailboxKey, Instant>,
+    /// How long a mailbox rested last whose drain failed.
+    failing: HashMap<MailboxKey, Duration>,
     /// How far the entries of a run are drained.
     drained: HashMap<(RunId, u64), u64>,
     last_scan: Option<Instant>,
     last_roll_call: Option<Instant>,
+}
+
+impl Late {
+    /// Whether entry 0 of a mailbox waits to be drained by its content.
+    pub(super) fn is_marked_by_content(&self, key: &MailboxKey) -> bool {
+        self.marked.get(key).is_some_and(|mark| mark.by_content)
+    }
 }
 
 impl Flow {
@@ -83,9 +96,15 @@ impl Flow {
 
     /// A user arrives who may be on Maildir.
     pub(super) fn mark_arrival(&self, key: &MailboxKey) {
-        let converted = |record: &Arc<Record>| record.phase == Phase::Converted && record.has_folders();
-        if self.records.latest(key).is_some_and(|record| converted(&record)) {
+        let Some(record) = self.records.latest(key) else { return };
+        let of_interest =
+            record.phase == Phase::Undone || (record.phase == Phase::Converted && record.has_folders());
+        if of_interest {
             self.mark_as(key, Mark { folders: true, ..Mark::default() });
+        }
+        let late = &mut self.memory().late;
+        if late.failing.contains_key(key) {
+            late.rests.remove(key);
         }
     }
 
@@ -115,17 +134,21 @@ impl Flow {
     }
 
     fn drain_one(&self, settings: &Settings, key: &MailboxKey, mark: Mark) {
-        let Some(record) = self.records.latest(key).filter(|record| record.phase == Phase::Converted) else {
-            return;
-        };
+        let Some(record) = self.records.latest(key) else { return };
         let Some(_turn) = self.turn(key) else { return self.mark_as(key, mark) };
         // The others' late mail waits for each drain, one after the other.
         if is_resting(record.uid) {
             self.memory().late.rests.insert(key.clone(), Instant::now() + RETRY);
             return self.mark_as(key, mark);
         }
+        match record.phase {
+            Phase::Converted => {}
+            Phase::Undone => return self.take_stray(settings, &record, key, mark),
+            Phase::Begun | Phase::RollingBack => return,
+        }
         let rest = match drain::drain(self, settings, &record, mark) {
             Ok(drained) => {
+                self.memory().late.failing.remove(key);
                 if drained.left > 0 {
                     self.mark_as(key, mark);
                 }
@@ -134,11 +157,42 @@ impl Flow {
             Err(why) => {
                 tracing::warn!(user = ?record.user, run = record.run, "mail at the old place cannot be carried over yet: {why}");
                 self.mark_as(key, mark);
-                Some(RETRY)
+                let failing = &mut self.memory().late.failing;
+                let rest = failing.get(key).map_or(RETRY, |last| (*last * 2).min(LONGEST_RETRY));
+                failing.insert(key.clone(), rest);
+                Some(rest)
             }
         };
         if let Some(rest) = rest {
             self.memory().late.rests.insert(key.clone(), Instant::now() + rest);
+        }
+    }
+
+    fn take_stray(&self, settings: &Settings, record: &Record, key: &MailboxKey, mark: Mark) {
+        let rest = match stray::take(self, settings, record) {
+            Ok(left) => {
+                if left > 0 {
+                    self.mark_as(key, mark);
+                }
+                BETWEEN_ARRIVALS
+            }
+            Err(why) => {
+                tracing::warn!(user = ?record.user, run = record.run, "whether mail came to the Maildir that was rolled back is not known: {why}");
+                LONGEST_RETRY
+            }
+        };
+        self.memory().late.rests.insert(key.clone(), Instant::now() + rest);
+    }
+
+    /// Marks those who were rolled back a short while ago: a deliverer that had seen the marker before may still be at work.
+    fn mark_rolled_back(&self, records: &[Arc<Record>]) {
+        let now = super::unix_seconds();
+        for record in records.iter().filter(|record| record.phase == Phase::Undone) {
+            let key = record.key();
+            let is_latest = || self.records.latest(&key).is_some_and(|latest| latest.run == record.run);
+            if now.saturating_sub(record.kept.since) < AFTER_ROLLBACK && is_latest() {
+                self.mark_as(&key, Mark::default());
+            }
         }
     }
 
@@ -200,6 +254,7 @@ impl Flow {
             return;
         }
         let records = self.records.all();
+        self.mark_rolled_back(&records);
         let with_folders: Vec<_> = records
             .iter()
             .filter(|record| record.phase == Phase::Converted && record.has_folders())

@@ -12,6 +12,8 @@ use tokio::sync::watch as channel;
 
 use super::dovecot::Dovecot;
 use super::late::Late;
+use super::names::Names;
+use super::retention::Retention;
 use super::sessions::Sessions;
 use super::site::Site;
 use super::spool::LockSet;
@@ -22,18 +24,39 @@ use super::{
 };
 use crate::account::{MailboxKey, SharedAccount};
 use crate::outcome::Outcome;
+use crate::passed::Passed;
 use crate::records::{Layout, Phase, Record, Records, Served};
 use crate::settings::Settings;
 
-/// A run that could not be settled is tried again after this.
+/// A run that could not be settled is tried again after this, and each time after twice as long.
 const RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(10 * 60);
+
+/// When and how often a run was tried to be settled.
+#[derive(Clone, Copy)]
+struct Tried {
+    last: Instant,
+    times: u32,
+}
+
+impl Tried {
+    fn never() -> Self {
+        Self { last: Instant::now(), times: 0 }
+    }
+
+    fn is_due(&self) -> bool {
+        self.last.elapsed() > (RETRY * (1 << self.times.min(8))).min(LONGEST_RETRY)
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Memory {
     standings: HashMap<MailboxKey, Standing>,
-    /// Runs of which only the disk knows the end, or whose spool is not set aside; and when they were last tried.
-    unsettled: HashMap<String, Instant>,
+    /// Runs of which only the disk knows the end, or whose spool is not set aside; and when and how often they were tried.
+    unsettled: HashMap<String, Tried>,
     pub(super) late: Late,
+    pub(super) retention: Retention,
+    pub(super) names: Names,
     /// Mailboxes that a thread works on.
     at_work: HashSet<MailboxKey>,
     last_entry: u64,
@@ -47,6 +70,7 @@ pub struct Flow {
     pub(super) sessions: Sessions,
     pub(super) site: Site,
     memory: Mutex<Memory>,
+    pub(super) passed: Passed,
     pub(super) watch: Mutex<Watch>,
     myself: std::sync::Weak<Flow>,
 }
@@ -92,11 +116,11 @@ impl Flow {
             }
             let standing = match record.phase {
                 Phase::Begun => {
-                    memory.unsettled.insert(record.run.clone(), Instant::now());
+                    memory.unsettled.insert(record.run.clone(), Tried::never());
                     Standing::Unknown
                 }
                 Phase::RollingBack => {
-                    memory.unsettled.insert(record.run.clone(), Instant::now());
+                    memory.unsettled.insert(record.run.clone(), Tried::never());
                     sessions.close(&record.key());
                     Standing::Unknown
                 }
@@ -106,12 +130,15 @@ impl Flow {
             memory.standings.insert(record.key(), standing);
         }
         let watch = Watch::new()?;
+        let known = records.all().iter().map(|record| record.kept.seen).max().unwrap_or(0);
+        let passed = Passed::open(&settings.borrow().config.agent.state, known);
         Ok(Arc::new_cyclic(|myself| Self {
             settings,
             records,
             sessions,
             site: Site::default(),
             memory: Mutex::new(memory),
+            passed,
             watch: Mutex::new(watch),
             myself: myself.clone(),
         }))
@@ -175,6 +202,9 @@ impl Flow {
     pub(super) fn set_converted(&self, settings: &Settings, record: &mut Record) {
         tracing::debug!(step = "map", who = "agent", run = record.run);
         record.phase = Phase::Converted;
+        if record.kept.since == 0 {
+            record.kept = self.kept_from_now();
+        }
         self.write_map(settings, record);
         tracing::debug!(step = "converted", who = "agent", run = record.run);
         if let Err(error) = self.records.put(record) {
@@ -199,7 +229,18 @@ impl Flow {
     pub(super) fn write_map(&self, settings: &Settings, record: &Record) {
         let all = self.records.all();
         let others = all.iter().map(AsRef::as_ref).filter(|other| other.run != record.run);
-        if let Err(error) = map::write(&settings.config.agent.state, others.chain([record])) {
+        self.write_map_with(settings, others.chain([record]));
+    }
+
+    /// The map as all records make it.
+    pub(super) fn write_map_of_all(&self, settings: &Settings) {
+        let all = self.records.all();
+        self.write_map_with(settings, all.iter().map(AsRef::as_ref));
+    }
+
+    fn write_map_with<'a>(&self, settings: &Settings, records: impl Iterator<Item = &'a Record>) {
+        let meant = |record: &&Record| !self.memory().names.means_another(record);
+        if let Err(error) = map::write(&settings.config.agent.state, records.filter(meant)) {
             tracing::error!(
                 "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
             );
@@ -209,7 +250,7 @@ impl Flow {
     /// Only the disk knows how this run ended, or (`committed`) its spool still stands at its place.
     pub(super) fn set_unsettled(&self, record: &Record, committed: bool) {
         let mut memory = self.memory();
-        memory.unsettled.insert(record.run.clone(), Instant::now());
+        memory.unsettled.insert(record.run.clone(), Tried::never());
         if !committed {
             memory.standings.insert(record.key(), Standing::Unknown);
         }
@@ -277,12 +318,14 @@ impl Flow {
         stop: &channel::Receiver<bool>,
     ) -> Result<Checked, Outcome> {
         let (_turn, record) = self.converted(&account.key())?;
-        super::verify::verify(self, &self.settings(), &record, stop)
+        let checked = super::verify::verify(self, &self.settings(), &record, stop)?;
+        let Checked { lost, damaged, unknown, unseen, .. } = checked;
+        self.note_verified(&record, lost + damaged + unknown + unseen == 0);
+        Ok(checked)
     }
 
     fn recover_now(&self) {
         let settings = self.settings();
-        let config = &settings.config;
         let records = self.records.all();
         for record in records.iter().filter(|record| record.phase == Phase::Converted) {
             self.watch_places(record);
@@ -293,11 +336,7 @@ impl Flow {
         for run in unsettled {
             self.settle_run(&run);
         }
-        if let Err(error) = map::write(&config.agent.state, self.records.all().iter().map(AsRef::as_ref)) {
-            tracing::error!(
-                "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
-            );
-        }
+        self.write_map_of_all(&settings);
     }
 
     fn settle_run(&self, run: &str) {
@@ -312,7 +351,7 @@ impl Flow {
         if record.phase == Phase::RollingBack {
             if let Err(why) = settle_back::settle(self, &self.settings(), &record) {
                 tracing::warn!(user = ?record.user, run, "this interrupted rollback is not settled yet: {why}");
-                self.memory().unsettled.insert(run.to_owned(), Instant::now());
+                self.try_again(run);
             }
             return;
         }
@@ -321,24 +360,27 @@ impl Flow {
             && self.memory().unsettled.contains_key(run)
         {
             tracing::warn!(user = ?record.user, run, "this interrupted run is not settled yet: {why}");
-            self.memory().unsettled.insert(run.to_owned(), Instant::now());
+            self.try_again(run);
         }
     }
 
-    fn tick_now(&self) {
+    fn try_again(&self, run: &str) {
+        if let Some(tried) = self.memory().unsettled.get_mut(run) {
+            *tried = Tried { last: Instant::now(), times: tried.times + 1 };
+        }
+    }
+
+    fn tick_now(self: &Arc<Self>) {
         let due: Vec<String> = {
             let memory = self.memory();
-            memory
-                .unsettled
-                .iter()
-                .filter(|(_, tried)| tried.elapsed() > RETRY)
-                .map(|(run, _)| run.clone())
-                .collect()
+            memory.unsettled.iter().filter(|(_, tried)| tried.is_due()).map(|(run, _)| run.clone()).collect()
         };
         for run in due {
             self.settle_run(&run);
         }
-        self.look_after_late_mail(&self.settings());
+        let settings = self.settings();
+        self.look_after_late_mail(&settings);
+        self.look_after_originals(&settings);
     }
 
     fn blocking<T: Send + 'static>(

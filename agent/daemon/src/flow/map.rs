@@ -2,6 +2,7 @@
 //!
 //! Wholly derived from the archive records and replaced by rename, so it can be rebuilt at any moment; while it is missing, LDA and LMTP defer at the tombstone.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -15,10 +16,16 @@ const NAME: &str = "userdb";
 
 /// Writes the map anew.
 pub(super) fn write<'a>(state: &Path, records: impl Iterator<Item = &'a Record>) -> io::Result<()> {
-    let mut lines: Vec<String> =
-        records.filter(|record| record.phase == Phase::Converted).filter_map(line).collect();
+    // A name has one line: of two accounts that had it one after the other, the later one's.
+    let mut latest: HashMap<&str, &Record> = HashMap::new();
+    for record in records.filter(|record| record.phase == Phase::Converted) {
+        let known = latest.entry(&record.user).or_insert(record);
+        if (known.sequence, known.started) < (record.sequence, record.started) {
+            *known = record;
+        }
+    }
+    let mut lines: Vec<String> = latest.into_values().filter_map(line).collect();
     lines.sort_unstable();
-    lines.dedup();
     replace(state, lines.concat().as_bytes())
 }
 
@@ -69,9 +76,11 @@ mod tests {
             work: format!("/home/{user}/.mailready").into(),
             archive: "/var/mail/.mailready".into(),
             started: 1,
+            sequence: 0,
             home: format!("/home/{user}").into(),
             boxes: 1,
             served: Served { layout, ..Served::default() },
+            kept: Default::default(),
             source: vec![SourceRecord {
                 name: INBOX.into(),
                 path: format!("/var/mail/{user}").into(),

@@ -102,6 +102,10 @@ pub(super) fn blocked(block: Block, detail: u64, words: &str, account: &Account)
             "make room: as much as the mailbox has".to_owned(),
         ),
         Block::WorkBusy => (format!("something else works on {work}"), String::new()),
+        Block::Rewritten => (
+            format!("another program is rewriting {}, which is looked at again later", mailbox(detail)),
+            String::new(),
+        ),
         Block::MaildirLost => (
             format!("{maildir} is gone, or is not the one that was made from the mbox"),
             "bring it back from where it was moved; mail waits in the archive folder".to_owned(),
@@ -117,7 +121,7 @@ pub(super) fn blocked(block: Block, detail: u64, words: &str, account: &Account)
 
 pub(super) fn worker(error: &WorkerError, account: &Account) -> Outcome {
     match error {
-        WorkerError::Blocked(block @ Block::WorkBusy, detail, words) => {
+        WorkerError::Blocked(block @ (Block::WorkBusy | Block::Rewritten), detail, words) => {
             Outcome::Busy(blocked(*block, *detail, words, account))
         }
         WorkerError::Blocked(block, detail, words) => {
@@ -224,6 +228,39 @@ pub(super) fn state(error: &std::io::Error) -> Reason {
         "state",
         format!("the archive record cannot be written: {error}"),
         "make room in the state folder",
+    )
+}
+
+/// The record of the run that set this mbox aside is not there, or cannot be read: the agent knows nothing of that run, and only its tombstone speaks.
+pub(super) fn tombstone(inbox: &Path, run: &str) -> Reason {
+    Reason::new(
+        "tombstone",
+        format!(
+            "{} is the tombstone of the conversion {run}, of which this user has no archive record that can be read",
+            inbox.display()
+        ),
+        format!(
+            "mend or bring back the record {run} in the folder runs/ of agent.state and restart the agent; if the mailbox is another person's by now, move the tombstone away (mail may stand behind it)"
+        ),
+    )
+}
+
+/// What verify can still say after the retention.
+pub(super) fn originals_gone(since: u64) -> Reason {
+    let days = super::unix_seconds().saturating_sub(since) / (24 * 60 * 60);
+    Reason::new(
+        "originals-gone",
+        format!(
+            "the originals were removed {days} days ago, after keep.original_days, so there is nothing to compare with; what was made of them was verified before its commit, and a rollback makes mboxes of the Maildir as before"
+        ),
+        "",
+    )
+}
+
+/// A converted user's Maildir is not there: whatever stands at the old place may be somebody else's.
+pub(super) fn not_standing(user: &str, run: &str, why: &str) -> String {
+    format!(
+        "{why}; what stands at the old place is left alone. If the account has been given to somebody else since, move the record {run} of {user:?} out of the folder runs/ of agent.state and restart the agent"
     )
 }
 

@@ -19,7 +19,7 @@ use super::told::Told;
 use super::{Ask, Bind, Flow, RolledBack, Standing, drain, gate, location, place, reasons};
 use crate::account::Account;
 use crate::outcome::{Outcome, Progress, Stage};
-use crate::records::{Layout, Phase, Record};
+use crate::records::{Layout, Originals, Phase, Record};
 use crate::settings::Settings;
 
 /// Rounds of gate and confirmation before a mailbox that keeps changing is left for later.
@@ -327,6 +327,9 @@ pub(super) fn finish(
     }
     note("undone");
     record.phase = Phase::Undone;
+    if record.kept.originals == Originals::Kept {
+        record.kept = flow.kept_from_now();
+    }
     flow.records.put(record).map_err(|error| error.to_string())?;
     flow.set_undone(settings, record);
     if let Err(error) = spool.forget_tombstone(run, taken) {

@@ -117,6 +117,8 @@ pub(super) fn clear(record: &Record) -> Result<(), String> {
     let account = super::account_of(record);
     let spool = Spool::open(&account.inbox, &account.archive, account.uid, Make::No)
         .map_err(|error| super::reasons::of(&error))?;
+    // Of one that died while it carried stray mail over.
+    spool.remove_dead_dotlock(&run).map_err(|error| error.to_string())?;
     spool.forget_tombstone(&run, None).map_err(|error| error.to_string())
 }
 

@@ -339,6 +339,13 @@ impl Spool {
             .map_err(self.in_archive("remove", &name))
     }
 
+    /// Removes an entry whose time is over: for retention alone, which has made sure that all of it is elsewhere.
+    pub(super) fn let_go(&self, run: &RunId, entry: u64) -> Result<()> {
+        let name = Self::entry_name(run, entry);
+        unlinkat(&self.archive, name.as_str(), UnlinkatFlags::NoRemoveDir)
+            .map_err(self.in_archive("remove", &name))
+    }
+
     /// Whether the path still leads to this very file, and the file still has one name and the owner that it had.
     pub(super) fn is_at_path(&self, file: &FileStat) -> Result<bool> {
         Ok(self.glance()?.is_some_and(|now| {
@@ -376,6 +383,13 @@ pub(super) fn is_tombstone(file: &OwnedFd, run: &RunId) -> bool {
     let expected = tombstone::text(run);
     let mut head = vec![0; expected.len()];
     nix::sys::uio::pread(file, &mut head, 0) == Ok(expected.len()) && head == expected
+}
+
+/// The run whose tombstone a file begins with, whichever run that is.
+pub(super) fn any_tombstone(file: &OwnedFd) -> Option<RunId> {
+    let length = usize::try_from(tombstone::TOMBSTONE_LEN).unwrap_or(usize::MAX);
+    let mut head = vec![0; length];
+    (nix::sys::uio::pread(file, &mut head, 0) == Ok(length)).then(|| tombstone::recognise(&head)).flatten()
 }
 
 /// Bytes of an open file.

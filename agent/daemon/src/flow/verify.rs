@@ -18,7 +18,7 @@ use super::spool::{Make, Spool};
 use super::{Checked, Flow, reasons};
 use crate::account::Account;
 use crate::outcome::Outcome;
-use crate::records::Record;
+use crate::records::{Originals, Record};
 use crate::settings::Settings;
 
 /// Verifies one converted mailbox.
@@ -29,6 +29,9 @@ pub(super) fn verify(
     stop: &channel::Receiver<bool>,
 ) -> Result<Checked, Outcome> {
     let account = super::account_of(record);
+    if record.kept.originals != Originals::Kept {
+        return Err(Outcome::Blocked(reasons::originals_gone(record.kept.since)));
+    }
     let run = RunId::parse(&record.run).ok_or_else(|| Outcome::Failed(reasons::no_run_id()))?;
     let spool = Spool::open(&account.inbox, &account.archive, account.uid, Make::No)
         .map_err(|e| reasons::spool(&e))?;

@@ -135,6 +135,42 @@ fn a_blocked_mailbox_rests_until_its_time_or_an_operators_word() {
 }
 
 #[test]
+fn a_failed_mailbox_rests_ever_longer_and_begins_anew_after_another_outcome() {
+    let failed = || Outcome::Failed(Reason::new("worker", "the worker died", ""));
+    let (mut queue, mut now) = queue(2);
+    let mut attempt = |outcome: &Outcome| {
+        add(&mut queue, now, 1, Why::Arrival, 1);
+        assert_eq!(start(&mut queue, now), Some(1), "its rest is over");
+        assert_eq!(end(&mut queue, now, 1, outcome), None, "nobody but an arrival tries it again");
+        let (_, until) = queue.last_outcome(&account(1).key()).unwrap();
+        let rest = until.duration_since(now);
+        assert!(matches!(
+            add(&mut queue, until - Duration::from_millis(1), 1, Why::Arrival, 1),
+            Submitted::Resting(Outcome::Failed(_) | Outcome::Blocked(_))
+        ));
+        now = until;
+        rest.as_secs()
+    };
+    assert_eq!([(); 8].map(|()| attempt(&failed())), [10, 20, 40, 80, 160, 320, 600, 600]);
+    assert_eq!([(); 3].map(|()| attempt(&blocked())), [30, 60, 120]);
+    assert_eq!(attempt(&failed()), 10);
+}
+
+#[test]
+fn those_who_are_given_up_are_chosen_by_their_handle() {
+    let (mut queue, now) = queue(1);
+    for n in 1..=4 {
+        add(&mut queue, now, n, Why::Arrival, 1);
+    }
+    assert_eq!(start(&mut queue, now), Some(1));
+    let mut gone = queue.withdraw_jobs(|handle| *handle != 3);
+    gone.sort_unstable();
+    assert_eq!(gone, [2, 4], "the one that runs stays, and the one that is not chosen");
+    end(&mut queue, now, 1, &converted());
+    assert_eq!(start(&mut queue, now), Some(3));
+}
+
+#[test]
 fn a_busy_mailbox_is_tried_again_by_itself_until_the_wait_limit() {
     let (mut queue, mut now) = queue(2);
     add(&mut queue, now, 1, Why::Arrival, 1);

@@ -14,6 +14,7 @@ fn record(run: &str, user: &str, uid: u32, started: u64) -> Record {
         work: format!("/home/{user}/.mailready").into(),
         archive: "/var/mail/.mailready".into(),
         started,
+        sequence: 0,
         home: format!("/home/{user}").into(),
         boxes: 2,
         served: Served {
@@ -21,6 +22,7 @@ fn record(run: &str, user: &str, uid: u32, started: u64) -> Record {
             layout: Layout::Fs,
             ..Served::default()
         },
+        kept: Kept::default(),
         source: vec![
             SourceRecord {
                 name: "Träume".into(),
@@ -72,7 +74,10 @@ fn the_file_is_the_toml_that_is_laid_down() {
     records.put(&record(ONE, "ann", 1001, 100)).unwrap();
     let text = fs::read_to_string(root.path().join("runs").join(ONE)).unwrap();
     for line in [
-        "version = 2",
+        "version = 3",
+        "sequence = 0",
+        "[kept]",
+        "originals = \"kept\"",
         "phase = \"begun\"",
         "[served]",
         "layout = \"fs\"",
@@ -82,6 +87,53 @@ fn the_file_is_the_toml_that_is_laid_down() {
         "length = 9",
     ] {
         assert!(text.contains(line), "no {line} in {text}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_make_an_older_run_the_latest() {
+    let root = tempfile::tempdir().unwrap();
+    let (records, _) = Records::open(root.path()).unwrap();
+    let of = |run, started| Record { sequence: records.next_sequence(), ..record(run, "ann", 1001, started) };
+    let rolled_back = Record { phase: Phase::Undone, ..of(TWO, 200) };
+    records.put(&rolled_back).unwrap();
+    let again = Record { phase: Phase::Converted, ..of(ONE, 100) };
+    records.put(&again).unwrap();
+    // A record from before there was a sequence is older than all that have one, whatever the time was.
+    let before = Record { sequence: 0, ..of("20270101T000000Z-0123456789abcdef", 9999) };
+    records.put(&before).unwrap();
+    assert_eq!(records.latest(&again.key()).unwrap().run, ONE);
+    let (records, _) = Records::open(root.path()).unwrap();
+    assert_eq!(records.latest(&again.key()).unwrap().run, ONE);
+    assert!(records.next_sequence() > again.sequence);
+}
+
+#[test]
+fn a_record_that_was_cut_still_refuses_its_user() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("runs").join(ONE);
+    let (records, _) = Records::open(root.path()).unwrap();
+    records.put(&record(ONE, "ann", 1001, 100)).unwrap();
+    let whole = fs::read(&file).unwrap();
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let (name, number) = (text.find("uid = ").unwrap(), text.find("gid = ").unwrap());
+    for cut in 0..whole.len() {
+        fs::write(&file, &whole[..cut]).unwrap();
+        let (records, errors) = Records::open(root.path()).unwrap();
+        // What is left may be a whole record of an inbox and the folder that has no part in it.
+        assert!(errors.len() == 1 || records.all().len() == 1, "{cut}");
+        if errors.is_empty() {
+            continue;
+        }
+        assert_eq!(records.refused("ann", 5).is_some(), cut >= name, "{cut}");
+        assert_eq!(records.refused("renamed", 1001).is_some(), cut >= number, "{cut}");
+        assert_eq!(records.refused("bob", 5), None, "{cut}");
+    }
+    for junk in [&b""[..], b"\0\xff\xfe\n\x07", b"[[[[\n"] {
+        fs::write(&file, junk).unwrap();
+        let (records, errors) = Records::open(root.path()).unwrap();
+        assert_eq!((errors.len(), records.all().len()), (1, 0));
+        assert_eq!(fs::read(&file).unwrap(), junk, "it stays as it is");
     }
 }
 
@@ -110,18 +162,18 @@ fn records_that_cannot_be_used_stay_and_refuse_their_user() {
     let (records, _) = Records::open(root.path()).unwrap();
     records.put(&record(ONE, "ann", 1001, 100)).unwrap();
     let good = fs::read_to_string(runs.join(ONE)).unwrap();
-    fs::write(runs.join(TWO), good.replace("version = 2", "version = 3").replace("ann", "bob")).unwrap();
+    fs::write(runs.join(TWO), good.replace("version = 3", "version = 4").replace("ann", "bob")).unwrap();
     fs::write(runs.join("20260103T000000Z-0123456789abcdef"), "half a re").unwrap();
     fs::write(runs.join("20260104T000000Z-0123456789abcdef"), good.replace("ann", "cid")).unwrap();
 
     let (records, errors) = Records::open(root.path()).unwrap();
     assert_eq!(records.all().len(), 1);
     assert_eq!(errors.len(), 3);
-    assert!(matches!(errors[0].fault, Fault::Version(3)));
-    assert!(records.refused("bob").unwrap().contains("version 3"));
+    assert!(matches!(errors[0].fault, Fault::Version(4)));
+    assert!(records.refused("bob", 1).unwrap().contains("version 4"));
     assert!(matches!(errors[1].fault, Fault::Unreadable(_)));
-    assert!(records.refused("cid").unwrap().contains("named otherwise"));
-    assert_eq!(records.refused("ann"), None);
+    assert!(records.refused("cid", 1).unwrap().contains("named otherwise"));
+    assert_eq!(records.refused("ann", 1), None);
     assert_eq!(fs::read_dir(&runs).unwrap().count(), 4, "nothing is removed or renamed");
 }
 
@@ -133,7 +185,7 @@ fn what_no_reader_would_take_is_not_written() {
     assert!(records.put(&Record { run: "../x".into(), ..good.clone() }).is_err());
     assert!(records.put(&Record { uid: 0, ..good.clone() }).is_err());
     assert!(records.put(&Record { source: Vec::new(), ..good.clone() }).is_err());
-    assert!(records.put(&Record { version: 3, ..good }).is_err());
+    assert!(records.put(&Record { version: 4, ..good }).is_err());
     assert!(records.remove("../../etc/passwd").is_err());
     assert_eq!(fs::read_dir(root.path().join("runs")).unwrap().count(), 0);
 }

@@ -203,3 +203,9 @@ impl Way<'_> {
             })
     }
 }
+/// The From_ line, with its end, of a message that was delivered at `date` (unix seconds), for an mbox that Dovecot reads in `zone`; the sender is taken from the message's own first `Return-Path`, as far as `head`
+/// reaches. `None`: there is no way to say that date.
+#[must_use]
+pub fn delivered_line(head: &[u8], date: i64, zone: &crate::Zone) -> Option<Vec<u8>> {
+    from_line::make(from_line::return_path(head), date, zone)
+}

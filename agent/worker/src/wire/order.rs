@@ -10,7 +10,7 @@ use super::{Frame, Garbled, SIZE, only};
 /// | purpose | job's fd | orders and their answers |
 /// |---|---|---|
 /// | `convert` | the spool | `Stage` → `Staged`, (`Spool`), `Refresh` → `Staged`, `Confirm` → `Confirmed` or `Changed`, `Commit` → `Committed`, `Release` → `Done` |
-/// | `drain` | none | `Probe` → `Probed`, `Refresh` → `Staged`, `Confirm` → `Confirmed` or `Changed`, `SetAside` → `Committed`, `Extract` → `Extracted`, `DrainFolders` → `Drained`, `Forgotten` (no answer), `Release` → `Done` |
+/// | `drain` | none | `Probe` → `Probed`, `Refresh` → `Staged`, `Confirm` → `Confirmed` or `Changed`, `SetAside` → `Committed`, `Stands` → `Obeyed`, `Extract` → `Extracted`, `DrainFolders` → `Drained`, `Forgotten` (no answer), `LetGo` → `Drained`, `TakeStray` → `Drained`, `Release` → `Done` |
 /// | `rollback` | the back file, empty, open for reading and writing | `Probe` → `Probed`, (`Spool`), `BackStage` → `BackStaged`, `BackMark` → `Obeyed`, `BackConfirm` → `BackConfirmed` or `Changed`, `Withdraw` → `Withdrawn`, `BackFolders` → `BackPlaced`, `BackRest` → `BackPlaced`, `BackDone` → `Done` |
 /// | `verify` | the original spool | `CheckPrepare` → `CheckPrepared`, `CheckCompare` → `Checked`, `Release` → `Done` |
 ///
@@ -44,7 +44,16 @@ pub enum Order {
         from: Option<u64>,
     },
     /// Carry over what has come to the folders' old places. Any number of times.
-    DrainFolders,
+    DrainFolders {
+        /// The originals were removed on purpose: that one is not there does not mean that its folder was never set aside.
+        let_go: bool,
+    },
+    /// Is the Maildir of this run in its place? `Blocked` if not. Changes nothing.
+    Stands,
+    /// The user was rolled back: append the mail of a Maildir that a deliverer made anew at the Maildir's path to the spool, which the agent has locked (fd). Without a descriptor: say how many messages there are, as `left`.
+    TakeStray,
+    /// The retention is over: remove the folders' originals, and what of mboxes was rotated out later. Only what is drained and what nobody has open; what that is not true of is counted as left.
+    LetGo,
     /// Say where the mail is. Removes a stage that was left over, if it was not committed, and dotlocks of folders whose process is dead.
     Probe,
     /// The entry is gone from the archive folder: its position need not be remembered any more.
@@ -77,6 +86,7 @@ pub enum Order {
 
 impl Order {
     const FROM: u8 = 1;
+    const LET_GO: u8 = 1;
 
     /// As it goes over the wire.
     pub fn encode(&self) -> [u8; SIZE] {
@@ -91,7 +101,8 @@ impl Order {
             Self::Abort => Frame::new(8, []),
             Self::Extract { entry, from: Some(from) } => Frame::new(9, [entry, from]).flagged(Self::FROM),
             Self::Extract { entry, from: None } => Frame::new(9, [entry]),
-            Self::DrainFolders => Frame::new(10, []),
+            Self::DrainFolders { let_go: false } => Frame::new(10, []),
+            Self::DrainFolders { let_go: true } => Frame::new(10, []).flagged(Self::LET_GO),
             Self::Probe => Frame::new(11, []),
             Self::Forgotten { entry } => Frame::new(12, [entry]),
             Self::BackStage => Frame::new(13, []),
@@ -103,6 +114,9 @@ impl Order {
             Self::BackDone => Frame::new(19, []),
             Self::CheckPrepare => Frame::new(20, []),
             Self::CheckCompare => Frame::new(21, []),
+            Self::Stands => Frame::new(22, []),
+            Self::LetGo => Frame::new(23, []),
+            Self::TakeStray => Frame::new(24, []),
         };
         frame.bytes()
     }
@@ -123,7 +137,7 @@ impl Order {
             7 => Self::Release,
             8 => Self::Abort,
             9 => Self::Extract { entry: a, from: (flags == Self::FROM).then_some(b) },
-            10 => Self::DrainFolders,
+            10 => Self::DrainFolders { let_go: flags == Self::LET_GO },
             11 => Self::Probe,
             12 => Self::Forgotten { entry: a },
             13 => Self::BackStage,
@@ -135,6 +149,9 @@ impl Order {
             19 => Self::BackDone,
             20 => Self::CheckPrepare,
             21 => Self::CheckCompare,
+            22 => Self::Stands,
+            23 => Self::LetGo,
+            24 => Self::TakeStray,
             _ => return Err(Garbled),
         };
         only(order, order.encode(), packet)
@@ -155,11 +172,12 @@ mod tests {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
             seen.push(kind);
         }
-        assert_eq!(seen, (1..=21).collect::<Vec<u8>>());
+        assert_eq!(seen, (1..=24).collect::<Vec<u8>>());
         for order in [
             Order::Extract { entry: 3, from: None },
             Order::Extract { entry: u64::MAX, from: Some(0) },
             Order::Forgotten { entry: 4 },
+            Order::DrainFolders { let_go: true },
         ] {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
         }

@@ -74,6 +74,8 @@ codes! {
         PlaceTaken = 23 "place-taken",
         /// An original is not where it was set aside; detail: position.
         OriginalLost = 24 "original-lost",
+        /// A mailbox does not read as an mbox at this moment, and another program is at work in it; detail: position. It passes.
+        Rewritten = 25 "rewritten",
     }
 }
 
@@ -152,5 +154,9 @@ codes! {
         CheckCompare = 35 "check_compare",
         /// Dropping the folders' locks.
         UnlockFolders = 36 "unlock_folders",
+        /// Removing a folder's original.
+        LetGoFolder = 37 "let_go_folder",
+        /// Carrying mail out of a Maildir that a deliverer made anew after a rollback.
+        TakeStray = 38 "take_stray",
     }
 }

@@ -7,7 +7,7 @@ use crate::user::{Agent, User, message};
 
 fn drain(user: &User) -> Report {
     let mut agent = Agent::start(user, Purpose::Drain, None);
-    let report = agent.ask(Order::DrainFolders, None);
+    let report = agent.ask(Order::DrainFolders { let_go: false }, None);
     assert_eq!(agent.ask(Order::Release, None), Report::Done);
     report
 }

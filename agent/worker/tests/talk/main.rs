@@ -6,5 +6,6 @@ mod convert;
 mod drain;
 mod rollback;
 mod scale;
+mod trouble;
 mod user;
 mod verify;

@@ -206,6 +206,13 @@ impl Agent {
         self.child.wait().unwrap();
     }
 
+    /// Gives the last order, and tells whether it ended well.
+    pub fn ends_well(mut self, order: Order) -> bool {
+        self.order(order, None);
+        while self.report().is_some() {}
+        self.child.wait().unwrap().success()
+    }
+
     /// Has it undo what it began.
     pub fn abort(mut self) {
         self.order(Order::Abort, None);
