@@ -3,12 +3,15 @@
    1. Its buffer for a process's floating-point state has a fixed size, and PTRACE_SETREGSET wants exactly the size that the processor has, which is larger on recent ones:
       without help the first process in the guest is killed. So the whole area is read and written on its behalf.
 
-   2. The disks of the guest are files, which the kernel changes by pwrite, fallocate and fsync and by nothing else. With POWER_LOG set, each change is appended to that file after it was
+   2. The disks of the guest are files, which the kernel changes by pwrite and fallocate and by nothing else. With POWER_LOG set, each change is appended to that file after it was
       made and before the guest hears of it, and what the guest says on its console as well: one order for all disks and for the words. The disks are the files named by POWER_DISKS,
       separated by colons.
 
    A record: magic, kind, disk (u32 each), 0 (u32), offset, length (u64 each), then for writes and words `length` bytes. Little-endian. One writev to a file opened
    with O_APPEND, so records of several threads do not mix. tests/src/power/journal.rs reads them.
+
+   What empties a disk's cache comes by another way: the kernel's disk thread takes such a request, does nothing (it goes through the request's parts, and this kind has none) and answers that it is done.
+   The answer is a write of the request's address to a pipe, and behind the address it says which disk and how many parts.
 
    The kernel's disk thread is a bare clone(2) that shares everything with the main thread, thread-local storage included, so nothing here but system calls. */
 #define _GNU_SOURCE
@@ -35,6 +38,7 @@ struct record {
 };
 
 static int log_fd = -1;
+static long first;
 static int disks;
 static struct { dev_t dev; ino_t ino; } disk[DISKS];
 
@@ -55,6 +59,7 @@ __attribute__((constructor)) static void start(void)
     }
     log_fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     /* Out of the way of the numbers that the kernel expects for its own. */
+    first = syscall(SYS_getpid);
     int high = log_fd < 0 ? -1 : fcntl(log_fd, F_DUPFD_CLOEXEC, 200);
     if (high < 0)
         _exit(99);
@@ -101,20 +106,30 @@ int fallocate64(int fd, int mode, off64_t offset, off64_t length)
     return (int)done;
 }
 
-static int flush(int fd, long call)
-{
-    long done = syscall(call, fd);
-    int which = disk_of(fd);
-    if (done == 0 && which >= 0)
-        note(FLUSH, which, 0, 0, NULL);
-    return (int)done;
-}
+/* The beginning of the kernel's struct io_thread_req (arch/um/drivers/ubd_kern.c). */
+struct request {
+    void *of_block_layer;
+    int disk, origin;
+    unsigned long offsets[2];
+    unsigned long long offset;
+    int sector_size, error, parts;
+};
 
-int fsync(int fd) { return flush(fd, SYS_fsync); }
-int fdatasync(int fd) { return flush(fd, SYS_fdatasync); }
+/* The disk thread answers requests. */
+static void note_flushes(struct request *const *done, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int which = disk_of(done[i]->disk);
+        if (which >= 0 && done[i]->sector_size == 512 && done[i]->parts == 0)
+            note(FLUSH, which, 0, 0, NULL);
+    }
+}
 
 ssize_t write(int fd, const void *data, size_t length)
 {
+    /* Before the guest hears of it. The disk thread is a process to its number, and the only one beside the first that writes addresses. */
+    if (log_fd >= 0 && fd != 1 && length >= sizeof(void *) && length % sizeof(void *) == 0 && syscall(SYS_getpid) != first)
+        note_flushes(data, length / sizeof(void *));
     long done = syscall(SYS_write, fd, data, length);
     if (done > 0 && fd == 1 && log_fd >= 0)
         note(SAID, 0, 0, (uint64_t)done, data);

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use mailready_mailbox::{RunId, Tree};
 use nix::errno::Errno;
+use nix::unistd::fsync;
 
 use crate::aside::Aside;
 use crate::channel::Channel;
@@ -62,6 +63,10 @@ pub(crate) fn clean_up(place: &Place, run: &RunId) {
         Aside::remove_unused(place.work(), run).and_then(|()| LockFile::remove(place.work(), run))
     {
         note(&format!("tombstones that were never used stay behind: {errno}"));
+    }
+    // The record is going to be removed, and after that nobody would look for what a power cut brought back.
+    if let Err(errno) = fsync(place.work()) {
+        note(&format!("the work folder cannot be synced: {errno}"));
     }
 }
 

@@ -121,7 +121,7 @@ fn remove_dead_dotlocks(task: Task<'_>) -> Result<(), Stop> {
 }
 
 fn remove_links(folder: BorrowedFd<'_>, lock: Identity, depth: usize) -> nix::Result<u64> {
-    let mut removed = 0;
+    let (mut removed, mut removed_here) = (0, 0);
     for name in file::names(folder)? {
         let name: &CStr = &name;
         if name.to_bytes().ends_with(b".lock") {
@@ -131,7 +131,7 @@ fn remove_links(folder: BorrowedFd<'_>, lock: Identity, depth: usize) -> nix::Re
             )?;
             if stat.is_some_and(|stat| Identity::from(&stat) == lock) {
                 unlinkat(folder, name, UnlinkatFlags::NoRemoveDir)?;
-                removed += 1;
+                removed_here += 1;
             }
             continue;
         }
@@ -142,5 +142,9 @@ fn remove_links(folder: BorrowedFd<'_>, lock: Identity, depth: usize) -> nix::Re
             removed += remove_links(below.as_fd(), lock, depth + 1)?;
         }
     }
-    Ok(removed)
+    if removed_here > 0 {
+        // Before their other end goes, by which they are known.
+        fsync(folder)?;
+    }
+    Ok(removed + removed_here)
 }

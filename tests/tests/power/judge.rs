@@ -13,7 +13,7 @@ use super::promises::{Ended, Promises};
 use super::stand::{FOLDERS, Stand};
 
 /// For a run to be brought to its end, on a machine that has other things to do.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Mounts the disks, starts the agent, and says what the mail is when it has settled. With `heal` the mailbox is converted after that, as if nothing had happened, and looked at again.
 ///

@@ -132,6 +132,27 @@ impl Stand {
         self.machine.read(&images(BASE)[number])
     }
 
+    /// From here on begins with the disks of another stand.
+    pub fn take_base(&self, other: &Stand) -> Result<()> {
+        for (image, number) in images(BASE).iter().zip(0..) {
+            let content = other.base(number)?;
+            self.machine.run("truncate", ["-s", "0", image])?;
+            let written = self.machine.inside(|| {
+                let file = fs::File::options().write(true).open(image)?;
+                file.set_len(content.len() as u64)?;
+                // Most of a disk is holes, and stays so.
+                for (number, page) in (0u64..).zip(content.chunks(PAGE)) {
+                    if page.iter().any(|byte| *byte != 0) {
+                        file.write_all_at(page, number * PAGE as u64)?;
+                    }
+                }
+                Ok::<_, std::io::Error>(())
+            })?;
+            written.doing(|| format!("write {image}"))?;
+        }
+        Ok(())
+    }
+
     /// A guest on these disks.
     pub fn boot(&self, folder: &str, boot: Boot) -> Result<Guest> {
         let (disks, file_system) = (images(folder), self.file_system.name.to_owned());

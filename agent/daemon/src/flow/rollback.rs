@@ -296,7 +296,8 @@ pub(super) fn told(settings: &Settings, account: &Account, record: &Record) -> O
 
 /// The rollback did not come to its commit: the Maildir is the mail as before.
 pub(super) fn give_up(flow: &Flow, settings: &Settings, record: &mut Record, spool: &Spool, run: &RunId) {
-    if let Err(error) = spool.remove_back(run) {
+    // Synced, since nobody looks for it in a run that has its end.
+    if let Err(error) = spool.remove_back(run).and_then(|()| spool.sync()) {
         tracing::warn!("an unused mbox stays behind: {error}");
     }
     if record.phase == Phase::RollingBack {
@@ -325,6 +326,8 @@ pub(super) fn finish(
         Report::Done => {}
         other => return Err(worker.out_of_turn(other).to_string()),
     }
+    // The dotlock, too: nobody looks for one of a run that is over.
+    spool.sync().map_err(|error| error.to_string())?;
     note("undone");
     record.phase = Phase::Undone;
     flow.records.put(record).map_err(|error| error.to_string())?;
