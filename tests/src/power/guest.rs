@@ -112,7 +112,10 @@ impl Guest {
         }
         args.extend(boot.letters.map(|letters| format!("POWER_LETTERS={letters}")));
         let daemon = machine.daemon_with(&format!("{FOLDER}/linux.uml"), args, |command| {
-            command.env("HOME", "/tmp").env("TMPDIR", "/dev/shm").env("LD_PRELOAD", format!("{FOLDER}/shim.so"));
+            command
+                .env("HOME", "/tmp")
+                .env("TMPDIR", "/dev/shm")
+                .env("LD_PRELOAD", format!("{FOLDER}/shim.so"));
             if let Some(journal) = &boot.journal {
                 command.env("POWER_LOG", journal).env("POWER_DISKS", boot.disks.join(":"));
             }
@@ -194,11 +197,7 @@ impl Guest {
             || matches!(killpg(group, None), Err(Errno::ESRCH)).then_some(()),
         )?;
         // The pipe ends with its last writer.
-        eventually(
-            "its console has been read",
-            String::new,
-            || self.daemon.log.has_ended().then_some(()),
-        )?;
+        eventually("its console has been read", String::new, || self.daemon.log.has_ended().then_some(()))?;
         Ok(self.lines())
     }
 }

@@ -83,7 +83,8 @@ fn set_up(file_system: &str) -> io::Result<()> {
     for (disk, place) in DISKS {
         // As shipped, the driver says that its disks have no cache, and then no file system ever asks them to empty it: the journal would not show what is durable when.
         let cache = format!("/sys/block/{}/queue/write_cache", disk.trim_start_matches("/dev/"));
-        std::fs::write(&cache, "write back").map_err(|error| io::Error::other(format!("{cache}: {error}")))?;
+        std::fs::write(&cache, "write back")
+            .map_err(|error| io::Error::other(format!("{cache}: {error}")))?;
         mount(Some(disk), place, Some(file_system), MsFlags::MS_NOATIME, None::<&str>)
             .map_err(|errno| io::Error::other(format!("{disk} at {place}: {errno}")))?;
     }

@@ -26,8 +26,7 @@ pub fn message(id: &str) -> String {
         0 => 300,
         few => few,
     };
-    let mut text =
-        format!("From: eve@example.org\nMessage-ID: <{id}@late.example>\nSubject: late {id}\n\n");
+    let mut text = format!("From: eve@example.org\nMessage-ID: <{id}@late.example>\nSubject: late {id}\n\n");
     for line in 1..=lines {
         text.push_str(&format!("Line {line} of {lines} of the letter {id}.\n"));
     }

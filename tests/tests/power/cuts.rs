@@ -20,10 +20,43 @@ use super::stand::{FILE_SYSTEMS, FileSystem, Stand};
 
 /// Aimed at.
 const STEPS: [&str; 37] = [
-    "record", "stage", "verify", "gate", "refresh", "tombstone", "folder_tombstone", "dotlock", "confirm", "lock_folders",
-    "seal", "commit", "sync_commit", "set_aside_folder", "sync_set_aside_folders", "set_aside", "sync_set_aside", "unlock",
-    "map", "converted", "rotate", "extract", "extracted", "deliver", "delivered", "forget", "back_stage", "back_mark",
-    "back_confirm", "withdraw", "sync_withdraw", "back_late", "back_folder", "back_spool", "sync_back_spool", "back_done", "undone",
+    "record",
+    "stage",
+    "verify",
+    "gate",
+    "refresh",
+    "tombstone",
+    "folder_tombstone",
+    "dotlock",
+    "confirm",
+    "lock_folders",
+    "seal",
+    "commit",
+    "sync_commit",
+    "set_aside_folder",
+    "sync_set_aside_folders",
+    "set_aside",
+    "sync_set_aside",
+    "unlock",
+    "map",
+    "converted",
+    "rotate",
+    "extract",
+    "extracted",
+    "deliver",
+    "delivered",
+    "forget",
+    "back_stage",
+    "back_mark",
+    "back_confirm",
+    "withdraw",
+    "sync_withdraw",
+    "back_late",
+    "back_folder",
+    "back_spool",
+    "sync_back_spool",
+    "back_done",
+    "undone",
 ];
 
 /// Machines at a time.
@@ -45,8 +78,10 @@ struct Cut {
 fn plan(count: usize) -> Vec<Cut> {
     let from = number("MAILREADY_SEED").unwrap_or(1);
     let only = std::env::var("MAILREADY_FS").ok();
-    let file_systems: Vec<_> =
-        FILE_SYSTEMS.into_iter().filter(|each| only.as_deref().is_none_or(|only| only == each.name)).collect();
+    let file_systems: Vec<_> = FILE_SYSTEMS
+        .into_iter()
+        .filter(|each| only.as_deref().is_none_or(|only| only == each.name))
+        .collect();
     let mut aimed = from as usize * 7;
     (0..count)
         .map(|index| {
@@ -81,7 +116,9 @@ fn the_power_goes_at_chance_moments() -> Result<()> {
     let (next, report) = (AtomicUsize::new(0), Mutex::new(Report::default()));
     thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(|| lane(&plan, &next, &report))).collect();
-        lanes.into_iter().try_for_each(|lane| lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        lanes
+            .into_iter()
+            .try_for_each(|lane| lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     if report.judged + report.wrong.len() == 0 {
@@ -122,7 +159,8 @@ fn make(stand: &Stand, cut: &Cut) -> Result<Outcome> {
     let mut random = Seeded::new(cut.seed ^ 0x77);
     for boot in 0..cut.times {
         let work = "+convert,wait,back,wait".to_owned();
-        let guest = stand.boot(&disks, Boot { work, boot, seed: cut.seed + boot as u64, ..Boot::default() })?;
+        let guest =
+            stand.boot(&disks, Boot { work, boot, seed: cut.seed + boot as u64, ..Boot::default() })?;
         guest.wait("serving")?;
         if boot == 0 {
             aim(cut, |deadline, fits| guest.wait_until(deadline, fits).is_some());
@@ -136,7 +174,7 @@ fn make(stand: &Stand, cut: &Cut) -> Result<Outcome> {
         promises.hear_all(&said);
         fell.push(promises.step.clone().unwrap_or_else(|| "before any".into()));
     }
-    let ended = judge::judge(stand, &disks, &promises, cut.seed % 3 == 0)?;
+    let ended = judge::judge(stand, &disks, &promises, cut.seed.is_multiple_of(3))?;
     Ok((fell, ended))
 }
 
@@ -147,7 +185,8 @@ fn aim(cut: &Cut, wait: impl Fn(Instant, &mut dyn FnMut(&str) -> bool) -> bool) 
         // A step that does not come, for instance because nothing late has to be carried over, is as good as another.
         let deadline = Instant::now() + Duration::from_secs(20);
         wait(deadline, &mut |line| {
-            let is_it = line.contains(step) && event(Instant::now(), line).is_some_and(|e| e.get("step") == Some(step));
+            let is_it = line.contains(step)
+                && event(Instant::now(), line).is_some_and(|e| e.get("step") == Some(step));
             seen += u64::from(is_it);
             seen == nth
         });
@@ -192,7 +231,10 @@ impl Report {
     fn print(&self, planned: usize) {
         let mut text = format!(
             "power cuts: {planned} planned, {} judged: ended as mbox {}, as Maildir {}; wrong {}\n",
-            self.judged, self.mbox, self.maildir, self.wrong.len()
+            self.judged,
+            self.mbox,
+            self.maildir,
+            self.wrong.len()
         );
         for file_system in FILE_SYSTEMS {
             let of = self.parts.iter().filter(|((name, _), _)| *name == file_system.name);

@@ -53,7 +53,10 @@ fn judge_mounted(stand: &Stand, promises: &Promises, heal: bool, slot: &mut Opti
     let ended = settle(stand, agent)?;
     check_mail(&stand.expected, &stand.dump()?, promises)?;
     if promises.answered.is_some_and(|answered| answered != ended) {
-        return Err(wrong_because(format!("the agent had answered {:?}, and it is {ended:?}", promises.answered)));
+        return Err(wrong_because(format!(
+            "the agent had answered {:?}, and it is {ended:?}",
+            promises.answered
+        )));
     }
     if heal && ended == Ended::Mbox {
         let said = stand.machine.run("/usr/bin/mailready", ["convert", "--json", &stand.user.name])?;
@@ -73,7 +76,8 @@ fn folder_path(stand: &Stand, folder: &str) -> String {
 fn check_places(stand: &Stand) -> Result<()> {
     let paths = [stand.user.spool()].into_iter().chain(FOLDERS.map(|folder| folder_path(stand, folder)));
     for path in paths {
-        let file = stand.machine.inside(|| fs::symlink_metadata(&path))?.doing(|| format!("absent: {path}"))?;
+        let file =
+            stand.machine.inside(|| fs::symlink_metadata(&path))?.doing(|| format!("absent: {path}"))?;
         if !(file.is_file() && file.len() > 0 && file.nlink() == 1 && file.uid() == stand.user.uid) {
             return Err(wrong_because(format!("{path}: {file:?}")));
         }
@@ -135,7 +139,8 @@ fn look(stand: &Stand) -> (Vec<String>, Option<Ended>) {
             || (name.starts_with(run) && !name.ends_with(".0"))
     };
     left.extend(archive.iter().filter(is_left).map(|name| format!("archive {name}")));
-    let tombstone = |path: &str| fs::read(path).is_ok_and(|text| text.starts_with(b"This mailbox has become a Maildir"));
+    let tombstone =
+        |path: &str| fs::read(path).is_ok_and(|text| text.starts_with(b"This mailbox has become a Maildir"));
     let mut tombstones = vec![tombstone(&stand.user.spool())];
     tombstones.extend(FOLDERS.map(|folder| tombstone(&folder_path(stand, folder))));
     if !marker.is_empty() {
@@ -143,7 +148,12 @@ fn look(stand: &Stand) -> (Vec<String>, Option<Ended>) {
             left.push("late mail behind the tombstone".into());
         }
         let is_drain = |name: &String| name.starts_with(&format!("drain-{run}"));
-        left.extend(names(&work).into_iter().filter(is_drain).filter(|name| !names(&format!("{work}/{name}")).is_empty()));
+        left.extend(
+            names(&work)
+                .into_iter()
+                .filter(is_drain)
+                .filter(|name| !names(&format!("{work}/{name}")).is_empty()),
+        );
     }
     let (all, none) = (tombstones.iter().all(|each| *each), !tombstones.contains(&true));
     let found = match (!marker.is_empty(), Path::new(&maildir).exists(), all, none) {
@@ -167,7 +177,9 @@ fn lasting(message: &Message) -> Message {
 
 /// Exactly the mail that there was, and every acknowledged letter once.
 fn check_mail(expected: &[Folder], found: &[Folder], promises: &Promises) -> Result<()> {
-    let names = |folders: &[Folder]| folders.iter().map(|f| String::from_utf8_lossy(&f.name).into_owned()).collect::<Vec<_>>();
+    let names = |folders: &[Folder]| {
+        folders.iter().map(|f| String::from_utf8_lossy(&f.name).into_owned()).collect::<Vec<_>>()
+    };
     if names(expected) != names(found) {
         return Err(wrong_because(format!("folders {:?} became {:?}", names(expected), names(found))));
     }
@@ -179,12 +191,20 @@ fn check_mail(expected: &[Folder], found: &[Folder], promises: &Promises) -> Res
         }
         let rest = match after.messages.split_at_checked(before.messages.len()) {
             Some((same, rest)) => {
-                if let Some((old, new)) = before.messages.iter().zip(same).find(|(old, new)| lasting(old) != lasting(new)) {
+                if let Some((old, new)) =
+                    before.messages.iter().zip(same).find(|(old, new)| lasting(old) != lasting(new))
+                {
                     return wrong(format!("{:?}\nbecame\n{:?}", lasting(old), lasting(new)));
                 }
                 rest
             }
-            None => return wrong(format!("{} messages, there were {}", after.messages.len(), before.messages.len())),
+            None => {
+                return wrong(format!(
+                    "{} messages, there were {}",
+                    after.messages.len(),
+                    before.messages.len()
+                ));
+            }
         };
         if name == "INBOX" {
             check_letters(rest, promises)?;

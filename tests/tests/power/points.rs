@@ -68,12 +68,17 @@ fn every_moment(file_system: FileSystem) -> Result<()> {
     let points = points(&first, &records, seed)?;
     let long = std::env::var_os("MAILREADY_LONG").is_some();
     let sample = number("MAILREADY_POINTS").or((!long).then_some(SAMPLE));
-    let chosen = choose(&points, sample.unwrap_or(u64::MAX), seed);
+    let sample = sample.map_or(usize::MAX, |sample| usize::try_from(sample).unwrap_or(usize::MAX));
+    let chosen = choose(&points, sample, seed);
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Done::default()));
     let judge_some = |stand: Stand| {
         let mut stand = Some(stand);
         while let Some(point) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let Some(here) = stand.take().map_or_else(|| same_disks(&first, file_system), |stand| Ok(Some(stand)))? else { return Ok(()) };
+            let Some(here) =
+                stand.take().map_or_else(|| same_disks(&first, file_system), |stand| Ok(Some(stand)))?
+            else {
+                return Ok(());
+            };
             let judged = here
                 .fresh_with("point", &point.pages)
                 .and_then(|disks| judge::judge(&here, &disks, &point.promises, false));
@@ -89,13 +94,22 @@ fn every_moment(file_system: FileSystem) -> Result<()> {
         let lanes: Vec<_> = (0..LANES)
             .map(|_| scope.spawn(|| same_disks(&first, file_system)?.map_or(Ok(()), judge_some)))
             .collect();
-        lanes.into_iter().try_for_each(|lane| lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        lanes
+            .into_iter()
+            .try_for_each(|lane| lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     let parts: Vec<String> = done.parts.iter().map(|(part, count)| format!("{part} {count}")).collect();
     say(&format!(
         "every moment on {}: {} records, {} different states, {} judged ({}): mbox {}, Maildir {}; wrong {}\n",
-        file_system.name, records.len(), points.len(), chosen.len(), parts.join(", "), done.mbox, done.maildir, done.wrong
+        file_system.name,
+        records.len(),
+        points.len(),
+        chosen.len(),
+        parts.join(", "),
+        done.mbox,
+        done.maildir,
+        done.wrong
     ));
     assert_eq!(done.wrong, 0, "states in which a promise is broken");
     assert_eq!(done.mbox + done.maildir, chosen.len(), "all are judged");
@@ -135,7 +149,8 @@ fn run(stand: &Stand, seed: u64) -> Result<Vec<Record>> {
 
 /// All states that a power cut could have left, those that are the same only once.
 fn points(stand: &Stand, records: &[Record], seed: u64) -> Result<Vec<Point>> {
-    let mut disks = (0..DISKS.len()).map(|number| Ok(Disk::new(stand.base(number)?))).collect::<Result<Vec<_>>>()?;
+    let mut disks =
+        (0..DISKS.len()).map(|number| Ok(Disk::new(stand.base(number)?))).collect::<Result<Vec<_>>>()?;
     let mut random = Seeded::new(seed);
     let (mut points, mut known) = (Vec::<Point>::new(), HashMap::<Vec<u64>, usize>::new());
     let (mut promises, mut line, mut mounted) = (Promises::default(), String::new(), false);
@@ -160,7 +175,8 @@ fn points(stand: &Stand, records: &[Record], seed: u64) -> Result<Vec<Point>> {
                     let one: String = line.drain(..=end).collect();
                     promises.hear(&one);
                     mounted |= one.contains("power: serving");
-                    whole |= one.contains("step") || one.contains("power: ack") || one.contains("power: said");
+                    whole |=
+                        one.contains("step") || one.contains("power: ack") || one.contains("power: said");
                 }
                 whole
             }
@@ -177,7 +193,8 @@ fn points(stand: &Stand, records: &[Record], seed: u64) -> Result<Vec<Point>> {
                     _ => Keeps::Some(random.number()),
                 })
                 .collect();
-            let pages: Vec<Pages> = disks.iter().zip(&keeps).map(|(disk, keeps)| disk.after_cut(*keeps)).collect();
+            let pages: Vec<Pages> =
+                disks.iter().zip(&keeps).map(|(disk, keeps)| disk.after_cut(*keeps)).collect();
             match known.entry(pages.iter().map(Pages::hash).collect()) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(points.len());
@@ -196,20 +213,34 @@ fn at(disks: &mut [Disk], number: usize) -> Result<&mut Disk> {
     disks.get_mut(number).ok_or_else(|| LabError::Setup(format!("the journal tells of disk {number}")))
 }
 
-/// So many of them, from all parts of the run, rather those where disks differ.
-fn choose(points: &[Point], sample: u64, seed: u64) -> Vec<&Point> {
-    let count = points.len() as u64;
-    if sample >= count {
+/// Behind these the agent takes a run to be over, and looks for nothing of it any more: what another disk has not got by then is never made good.
+const LAST_WORDS: [&str; 3] = ["converted", "undone", "map"];
+
+/// So many of them: a third where a run has just ended and the disks differ, the others from all parts of the run.
+fn choose(points: &[Point], sample: usize, seed: u64) -> Vec<&Point> {
+    if sample >= points.len() {
         return points.iter().collect();
     }
+    let (ends, others): (Vec<&Point>, Vec<&Point>) = points.iter().partition(|point| {
+        let step = point.promises.step.as_deref().unwrap_or_default();
+        !point.honest && LAST_WORDS.contains(&step)
+    });
     let mut random = Seeded::new(seed ^ 0x33);
-    (0..sample)
-        .map(|index| {
+    let mut spread = |points: Vec<&'_ Point>, sample: usize| -> Vec<usize> {
+        let count = points.len();
+        if sample >= count {
+            return (0..count).collect();
+        }
+        let within = |index| {
             let (from, to) = (index * count / sample, (index + 1) * count / sample);
-            let chosen = from + random.below((to - from).max(1));
-            &points[usize::try_from(chosen).unwrap_or(0)]
-        })
-        .collect()
+            from + usize::try_from(random.below((to - from) as u64)).unwrap_or(0)
+        };
+        (0..sample).map(within).collect()
+    };
+    let (some_ends, some_others) =
+        (spread(ends.clone(), sample / 3), spread(others.clone(), sample - sample / 3));
+    let some_ends = some_ends.into_iter().map(|at| ends[at]);
+    some_ends.chain(some_others.into_iter().map(|at| others[at])).collect()
 }
 
 #[derive(Default)]
@@ -228,7 +259,10 @@ impl Done {
             Ok(Ended::Maildir) => self.maildir += 1,
             Err(error) => {
                 self.wrong += 1;
-                say(&format!("WRONG: {} (all kept everything: {}), after step {:?}: {error}\n", point.name, point.honest, point.promises.step));
+                say(&format!(
+                    "WRONG: {} (all kept everything: {}), after step {:?}: {error}\n",
+                    point.name, point.honest, point.promises.step
+                ));
             }
         }
     }

@@ -36,7 +36,8 @@ impl Promises {
         let Some(words) = line.strip_prefix(SIGN) else {
             // Parsed only where it can matter: there are many lines.
             if line.contains("step")
-                && let Some(step) = event(std::time::Instant::now(), line).and_then(|e| e.get("step").map(str::to_owned))
+                && let Some(step) =
+                    event(std::time::Instant::now(), line).and_then(|e| e.get("step").map(str::to_owned))
             {
                 self.step = Some(step);
             }
@@ -63,10 +64,19 @@ impl Promises {
 pub fn part_of(step: &str) -> &'static str {
     match step {
         "record" | "stage" | "verify" | "abort" => "staging",
-        "gate" | "refresh" | "tombstone" | "folder_tombstone" | "dotlock" | "lock" | "lease" | "lock_folders" | "confirm" => "locking",
+        "gate" | "refresh" | "tombstone" | "folder_tombstone" | "dotlock" | "lock" | "lease"
+        | "lock_folders" | "confirm" => "locking",
         "seal" | "commit" | "sync_commit" => "commit",
-        "set_aside_folder" | "sync_set_aside_folders" | "set_aside" | "sync_set_aside" | "unlock" | "unlock_folders" | "map" | "converted" => "set-aside",
-        "rotate" | "rotate_folder" | "extract" | "extracted" | "deliver" | "delivered" | "forget" | "forget_folder" => "drain",
+        "set_aside_folder"
+        | "sync_set_aside_folders"
+        | "set_aside"
+        | "sync_set_aside"
+        | "unlock"
+        | "unlock_folders"
+        | "map"
+        | "converted" => "set-aside",
+        "rotate" | "rotate_folder" | "extract" | "extracted" | "deliver" | "delivered" | "forget"
+        | "forget_folder" => "drain",
         "probe" => "recovery",
         step if step.starts_with("back_") || step.contains("_back_") => "rollback",
         "unmap" | "withdraw" | "sync_withdraw" | "undone" => "rollback",

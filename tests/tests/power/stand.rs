@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use mailready_tests::lab::{Daemon, Doing, Dump, Folder, Imap, Machine, Result, Site, User, eventually, skip};
+use mailready_tests::lab::{
+    Daemon, Doing, Dump, Folder, Imap, Machine, Result, Site, User, eventually, skip,
+};
 use mailready_tests::power::guest::{self, Boot, Guest};
 use mailready_tests::power::inside::DISKS;
 use mailready_tests::power::journal::{PAGE, Pages};
@@ -86,7 +88,8 @@ impl Stand {
         machine.write("/etc/mailready/mailready.toml", CONFIG.as_bytes(), (0, 0), 0o644)?;
         machine.run("groupadd", ["--force", "--system", "mailready"])?;
         let user = machine.add_user("ann", PASSWORD, &mbox(24))?;
-        let folders = format!("install -d -o {0} -g {1} {2}/mail {2}/mail/lists", user.uid, user.gid, user.home());
+        let folders =
+            format!("install -d -o {0} -g {1} {2}/mail {2}/mail/lists", user.uid, user.gid, user.home());
         machine.run("sh", ["-c", &folders])?;
         for (number, folder) in (7..).zip(FOLDERS) {
             let path = format!("{}/mail/{folder}", user.home());
@@ -180,7 +183,9 @@ impl Stand {
     pub fn unmount_by_force(&self) {
         for (_, place) in DISKS {
             // Whatever is mounted, and nothing else: the machine's own file systems are below them.
-            let script = format!("mountpoint -q {place} && case $(findmnt -no SOURCE {place} | tail -n1) in /dev/loop*) umount -l {place};; esac");
+            let script = format!(
+                "mountpoint -q {place} && case $(findmnt -no SOURCE {place} | tail -n1) in /dev/loop*) umount -l {place};; esac"
+            );
             let _ = self.machine.run("sh", ["-c", &script]);
         }
     }
@@ -242,11 +247,13 @@ fn make_base(machine: &Machine, file_system: FileSystem) -> Result<()> {
 /// Mail with UIDs and flags in it, so that no session needs to write to it; every seventh message fills some blocks.
 fn mbox(count: usize) -> Vec<u8> {
     let mut mbox = String::new();
-    let status = ["Status: RO\n", "Status: RO\nX-Status: AF\n", "Status: O\n", "Status: RO\nX-Keywords: $Forwarded\n"];
+    let status =
+        ["Status: RO\n", "Status: RO\nX-Status: AF\n", "Status: O\n", "Status: RO\nX-Keywords: $Forwarded\n"];
     for number in 1..=count {
         let base = if number == 1 { "X-IMAPbase: 1700000000 0000000100 $Forwarded\n" } else { "" };
         let lines = if number % 7 == 0 { 400 } else { number % 5 };
-        let body: String = (0..lines).map(|line| format!("Line {line} of message {number} of {count}.\n")).collect();
+        let body: String =
+            (0..lines).map(|line| format!("Line {line} of message {number} of {count}.\n")).collect();
         mbox.push_str(&format!(
             "From eve@example.org  Tue Feb  3 04:05:{number:02} 2009\n\
              From: eve@example.org\nTo: ann\nSubject: message {number} of {count}\nMessage-ID: <{number}.{count}@example.org>\n\
