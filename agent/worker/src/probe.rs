@@ -106,7 +106,7 @@ pub(crate) fn probe(task: Task<'_>) -> Result<Report, Stop> {
 }
 
 /// Removes the dotlocks of this run whose worker is dead: it is, since this one holds the work folder's lock.
-fn remove_dead_dotlocks(task: Task<'_>) -> Result<(), Stop> {
+pub(crate) fn remove_dead_dotlocks(task: Task<'_>) -> Result<(), Stop> {
     let (work, run) = (task.place.work(), task.run);
     if let Some(lock) = LockFile::left_behind(work, run).map_err(Stop::failed(Step::Probe))? {
         let mut removed = 0;

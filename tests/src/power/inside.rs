@@ -4,7 +4,6 @@
 //! `power: `; the agent's and the worker's own lines stand between them.
 
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +22,9 @@ pub const SIGN: &str = "power: ";
 pub const DISKS: [(&str, &str); 3] =
     [("/dev/ubda", "/var/mail"), ("/dev/ubdb", "/home"), ("/dev/ubdc", "/var/lib/mailready")];
 
+/// A folder of the user's, below the home, into which letters are filed as well.
+pub const FOLDER: &str = "mail/Sent";
+
 const CONTROL: &str = "/run/mailready/control.sock";
 
 /// Never comes back: with its first process the kernel ends.
@@ -39,10 +41,7 @@ pub fn main() -> io::Result<()> {
     let (boot, user) = (variable("POWER_BOOT"), variable("POWER_USER"));
     let seed = variable("POWER_SEED").parse().unwrap_or(0);
     // What the deliverer of the boot before had locked; its like removes a lock whose process is gone.
-    let dotlock = format!("/var/mail/{user}.lock");
-    if std::fs::metadata(&dotlock).is_ok_and(|stat| stat.len() == 0 && stat.nlink() == 1) {
-        std::fs::remove_file(&dotlock)?;
-    }
+    letters::remove_dotlocks(&[spool_of(&user), folder_of(&user)])?;
     let mut agent = Command::new("/usr/sbin/mailready-agent")
         .env("MAILREADY_LOG", "json")
         .env("MAILREADY_LOG_LEVEL", "debug")
@@ -138,23 +137,33 @@ fn ask(words: &[&str], wanted: &str) {
     say(&format!("wrong: never {wanted}"));
 }
 
-/// A letter after the other, to the spool or, where the marker says so, to the Maildir.
+fn spool_of(user: &str) -> PathBuf {
+    format!("/var/mail/{user}").into()
+}
+
+fn folder_of(user: &str) -> PathBuf {
+    format!("/home/{user}/{FOLDER}").into()
+}
+
+/// A letter after the other: to the spool, filed into a folder, or, where the marker says so, to the Maildir.
 fn deliver(user: &str, boot: &str, seed: u64, letters: u64) {
     let mut random = Seeded::new(seed ^ 0xa5);
-    let spool = PathBuf::from(format!("/var/mail/{user}"));
+    let (spool, folder) = (spool_of(user), folder_of(user));
     let maildir = PathBuf::from(format!("/home/{user}/Maildir"));
     for number in 1..=letters {
         let id = format!("{boot}-{number}");
         say(&format!("trying {id}"));
-        let by_marker = random.below(3) == 0 && is_converted(&maildir);
-        let delivered = match by_marker {
-            true => letters::to_maildir(&maildir, &id),
-            false => letters::to_spool(&spool, &id),
+        let chance = random.below(6);
+        let by_marker = chance < 2 && is_converted(&maildir);
+        let delivered = match chance {
+            _ if by_marker => letters::to_maildir(&maildir, &id),
+            2 => letters::to_mbox(&folder, &id),
+            _ => letters::to_mbox(&spool, &id),
         };
         match delivered {
             Ok(()) => say(&format!("ack {id}")),
             Err(error) if !by_marker && error.kind() == io::ErrorKind::NotFound => {
-                say(&format!("wrong: no mbox at the spool's place: {error}"));
+                say(&format!("wrong: no mbox at its place: {error}"));
             }
             Err(error) => say(&format!("kept {id}: {error}")),
         }

@@ -41,12 +41,12 @@ pub fn id_of(message: &[u8]) -> Option<String> {
     Some(rest.split_once("@late.example>")?.0.to_owned())
 }
 
-/// Appends the letter to the mbox `spool`, under dotlock and fcntl lock, and comes back when it is on the disk.
+/// Appends the letter to an mbox, under dotlock and fcntl lock, and comes back when it is on the disk.
 ///
 /// # Errors
 /// If it could not, then whoever sends it keeps it; [`io::ErrorKind::NotFound`]: there is no mbox, which must never be.
-pub fn to_spool(spool: &Path, id: &str) -> io::Result<()> {
-    let dotlock = spool.with_extension("lock");
+pub fn to_mbox(mbox: &Path, id: &str) -> io::Result<()> {
+    let dotlock = mbox.with_extension("lock");
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = OpenOptions::new().write(true).create_new(true).open(&dotlock) {
         if error.kind() != io::ErrorKind::AlreadyExists || Instant::now() > deadline {
@@ -54,13 +54,27 @@ pub fn to_spool(spool: &Path, id: &str) -> io::Result<()> {
         }
         thread::sleep(Duration::from_millis(5));
     }
-    let appended = append(spool, id);
+    let appended = append(mbox, id);
     fs::remove_file(&dotlock)?;
     appended
 }
 
-fn append(spool: &Path, id: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().read(true).append(true).open(spool)?;
+/// Removes the locks of a deliverer that is no more, as its like do when the process is gone. They are empty and have one link; the agent's and the worker's are neither.
+///
+/// # Errors
+/// If one cannot be removed.
+pub fn remove_dotlocks(mboxes: &[impl AsRef<Path>]) -> io::Result<()> {
+    for mbox in mboxes {
+        let dotlock = mbox.as_ref().with_extension("lock");
+        if fs::metadata(&dotlock).is_ok_and(|stat| stat.len() == 0 && stat.nlink() == 1) {
+            fs::remove_file(&dotlock)?;
+        }
+    }
+    Ok(())
+}
+
+fn append(mbox: &Path, id: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).append(true).open(mbox)?;
     let whole = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
@@ -95,7 +109,7 @@ fn missing_end(file: &mut File) -> io::Result<&'static str> {
 /// Delivers the letter into the Maildir as its owner's mail: written and synced in `tmp`, renamed to `new`, that synced.
 ///
 /// # Errors
-/// As [`to_spool`]; after the rename the letter may be there all the same.
+/// As [`to_mbox`]; after the rename the letter may be there all the same.
 pub fn to_maildir(maildir: &Path, id: &str) -> io::Result<()> {
     let (tmp, new) = (maildir.join("tmp").join(id), maildir.join("new").join(format!("{id}.late")));
     let owner = fs::metadata(maildir)?;
@@ -125,7 +139,7 @@ mod tests {
         let spool = dir.path().join("ann");
         let after = |before: &str| {
             fs::write(&spool, before).unwrap();
-            to_spool(&spool, "1-1").unwrap();
+            to_mbox(&spool, "1-1").unwrap();
             let text = fs::read_to_string(&spool).unwrap();
             assert!(text.ends_with(&format!("{FROM_LINE}{}\n", message("1-1"))));
             text[before.len()..].find("From ").unwrap()

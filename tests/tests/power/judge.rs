@@ -6,11 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mailready_mailbox::tombstone::TOMBSTONE_LEN;
 use mailready_tests::lab::{Daemon, Doing, Folder, LabError, Message, Result};
+use mailready_tests::power::inside::FOLDER;
 use mailready_tests::power::letters;
 
 use super::promises::{Ended, Promises};
-use super::stand::{FOLDERS, Stand};
+use super::stand::Stand;
 
 /// For a run to be brought to its end, on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,9 +50,12 @@ fn wrong_because(got: String) -> LabError {
 
 fn judge_mounted(stand: &Stand, promises: &Promises, heal: bool, slot: &mut Option<Daemon>) -> Result<Ended> {
     check_places(stand)?;
-    stand.remove_dotlock_of_deliverer()?;
+    stand.remove_dotlocks_of_deliverer()?;
     let agent = slot.insert(stand.start_agent()?);
-    let ended = settle(stand, agent)?;
+    settle(stand, agent, Late::InTheInbox)?;
+    // Folders are looked after when the user comes.
+    stand.knock()?;
+    let ended = settle(stand, agent, Late::Anywhere)?;
     check_mail(&stand.expected, &stand.dump()?, promises)?;
     if promises.answered.is_some_and(|answered| answered != ended) {
         return Err(wrong_because(format!(
@@ -60,7 +65,7 @@ fn judge_mounted(stand: &Stand, promises: &Promises, heal: bool, slot: &mut Opti
     }
     if heal && ended == Ended::Mbox {
         let said = stand.machine.run("/usr/bin/mailready", ["convert", "--json", &stand.user.name])?;
-        if settle(stand, agent)? != Ended::Maildir {
+        if settle(stand, agent, Late::InTheInbox)? != Ended::Maildir {
             return Err(wrong_because(format!("a conversion afterwards: {said}")));
         }
         check_mail(&stand.expected, &stand.dump()?, promises)?;
@@ -68,14 +73,9 @@ fn judge_mounted(stand: &Stand, promises: &Promises, heal: bool, slot: &mut Opti
     Ok(ended)
 }
 
-fn folder_path(stand: &Stand, folder: &str) -> String {
-    format!("{}/mail/{folder}", stand.user.home())
-}
-
 /// What every moment must show, before any agent has done anything: at the old places stand regular files of the user's, of one link, with something in them.
 fn check_places(stand: &Stand) -> Result<()> {
-    let paths = [stand.user.spool()].into_iter().chain(FOLDERS.map(|folder| folder_path(stand, folder)));
-    for path in paths {
+    for path in stand.places() {
         let file =
             stand.machine.inside(|| fs::symlink_metadata(&path))?.doing(|| format!("absent: {path}"))?;
         if !(file.is_file() && file.len() > 0 && file.nlink() == 1 && file.uid() == stand.user.uid) {
@@ -85,11 +85,18 @@ fn check_places(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
+/// What late mail has to be carried over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    InTheInbox,
+    Anywhere,
+}
+
 /// Waits until nothing of an interrupted run is left and late mail is carried over.
-fn settle(stand: &Stand, agent: &Daemon) -> Result<Ended> {
+fn settle(stand: &Stand, agent: &Daemon, late: Late) -> Result<Ended> {
     let begun = Instant::now();
     loop {
-        let (left, found) = stand.machine.inside(|| look(stand))?;
+        let (left, found) = stand.machine.inside(|| look(stand, late))?;
         let Some(found) = found.filter(|_| left.is_empty()) else {
             if begun.elapsed() > PATIENCE || !agent.is_running() {
                 return Err(LabError::Timeout {
@@ -105,8 +112,13 @@ fn settle(stand: &Stand, agent: &Daemon) -> Result<Ended> {
     }
 }
 
+/// `drain-RUNID.N-E.TO`, where that of the inbox is `drain-RUNID.E.TO`.
+fn is_of_folder(name: &str) -> bool {
+    name.starts_with("drain-") && name.split('.').nth(1).is_some_and(|label| label.contains('-'))
+}
+
 /// What is left of an interrupted run, and what the mail is, if it is one thing.
-fn look(stand: &Stand) -> (Vec<String>, Option<Ended>) {
+fn look(stand: &Stand, late: Late) -> (Vec<String>, Option<Ended>) {
     let home = stand.user.home();
     let (work, maildir) = (format!("{home}/.mailready"), format!("{home}/Maildir"));
     let names = |folder: &str| -> Vec<String> {
@@ -118,7 +130,12 @@ fn look(stand: &Stand) -> (Vec<String>, Option<Ended>) {
         let beginnings = ["stage-", "back-", "rolling-back", "lock-", "check-"];
         beginnings.iter().any(|begin| name.starts_with(begin)) || name.ends_with(".tmp")
     });
-    for folder in ["/var/mail".to_owned(), format!("{home}/mail"), format!("{home}/mail/lists")] {
+    // What a drain of folders had begun is gone on with when the user comes.
+    let before_arrival = late == Late::InTheInbox;
+    left.retain(|name| !(before_arrival && (name.starts_with("lock-") || is_of_folder(name))));
+    let folders = [format!("{home}/mail"), format!("{home}/mail/lists")];
+    let folders = folders.into_iter().filter(|_| !before_arrival);
+    for folder in ["/var/mail".to_owned()].into_iter().chain(folders) {
         left.extend(names(&folder).into_iter().filter(|name| name.ends_with(".lock")));
     }
     let records = "/var/lib/mailready/runs";
@@ -141,19 +158,21 @@ fn look(stand: &Stand) -> (Vec<String>, Option<Ended>) {
     left.extend(archive.iter().filter(is_left).map(|name| format!("archive {name}")));
     let tombstone =
         |path: &str| fs::read(path).is_ok_and(|text| text.starts_with(b"This mailbox has become a Maildir"));
-    let mut tombstones = vec![tombstone(&stand.user.spool())];
-    tombstones.extend(FOLDERS.map(|folder| tombstone(&folder_path(stand, folder))));
+    let tombstones: Vec<bool> = stand.places().iter().map(|place| tombstone(place)).collect();
     if !marker.is_empty() {
-        if fs::metadata(stand.user.spool()).is_ok_and(|spool| spool.len() > 400) {
-            left.push("late mail behind the tombstone".into());
+        let watched = if late == Late::Anywhere { usize::MAX } else { 1 };
+        let is_late = |place: &&String| fs::metadata(place).is_ok_and(|file| file.len() > TOMBSTONE_LEN);
+        let places = stand.places();
+        left.extend(places.iter().take(watched).filter(is_late).map(|place| format!("late mail at {place}")));
+        if late == Late::Anywhere {
+            let is_rest = |name: &String| !name.ends_with(".0");
+            left.extend(names(&format!("{work}/aside-{run}")).into_iter().filter(is_rest));
         }
-        let is_drain = |name: &String| name.starts_with(&format!("drain-{run}"));
-        left.extend(
-            names(&work)
-                .into_iter()
-                .filter(is_drain)
-                .filter(|name| !names(&format!("{work}/{name}")).is_empty()),
-        );
+        let is_drain = |name: &String| {
+            name.starts_with(&format!("drain-{run}")) && !(before_arrival && is_of_folder(name))
+        };
+        let has_mail = |name: &String| !names(&format!("{work}/{name}")).is_empty();
+        left.extend(names(&work).into_iter().filter(is_drain).filter(has_mail));
     }
     let (all, none) = (tombstones.iter().all(|each| *each), !tombstones.contains(&true));
     let found = match (!marker.is_empty(), Path::new(&maildir).exists(), all, none) {
@@ -183,6 +202,7 @@ fn check_mail(expected: &[Folder], found: &[Folder], promises: &Promises) -> Res
     if names(expected) != names(found) {
         return Err(wrong_because(format!("folders {:?} became {:?}", names(expected), names(found))));
     }
+    let mut letters = Vec::new();
     for (before, after) in expected.iter().zip(found) {
         let name = String::from_utf8_lossy(&before.name);
         let wrong = |what: String| Err(wrong_because(format!("{name}: {what}")));
@@ -206,13 +226,12 @@ fn check_mail(expected: &[Folder], found: &[Folder], promises: &Promises) -> Res
                 ));
             }
         };
-        if name == "INBOX" {
-            check_letters(rest, promises)?;
-        } else if !rest.is_empty() {
+        letters.extend_from_slice(rest);
+        if !(name == "INBOX" || FOLDER.ends_with(&*name) || rest.is_empty()) {
             return wrong(format!("{} messages more", rest.len()));
         }
     }
-    Ok(())
+    check_letters(&letters, promises)
 }
 
 fn check_letters(found: &[Message], promises: &Promises) -> Result<()> {

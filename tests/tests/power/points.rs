@@ -237,8 +237,8 @@ fn choose(points: &[Point], sample: usize, seed: u64) -> Vec<&Point> {
         };
         (0..sample).map(within).collect()
     };
-    let (some_ends, some_others) =
-        (spread(ends.clone(), sample / 3), spread(others.clone(), sample - sample / 3));
+    let of_ends = (sample / 3).min(ends.len());
+    let (some_ends, some_others) = (spread(ends.clone(), of_ends), spread(others.clone(), sample - of_ends));
     let some_ends = some_ends.into_iter().map(|at| ends[at]);
     some_ends.chain(some_others.into_iter().map(|at| others[at])).collect()
 }

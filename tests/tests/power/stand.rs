@@ -1,7 +1,7 @@
 //! A lab machine in which guests are booted and their disks judged: one user's mail on images of three disks, and the same seen by Dovecot before anything was done to it.
 
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 
 use mailready_tests::lab::{
     Daemon, Doing, Dump, Folder, Imap, Machine, Result, Site, User, eventually, skip,
@@ -9,6 +9,7 @@ use mailready_tests::lab::{
 use mailready_tests::power::guest::{self, Boot, Guest};
 use mailready_tests::power::inside::DISKS;
 use mailready_tests::power::journal::{PAGE, Pages};
+use mailready_tests::power::letters;
 
 /// Each with what its images need in bytes and how they are made and mounted. A clone of a disk has the identity of the disk, which xfs minds.
 pub const FILE_SYSTEMS: [FileSystem; 3] = [
@@ -215,14 +216,25 @@ impl Stand {
         Ok(dump.folders)
     }
 
-    /// Removes the lock of the guest's deliverer, as its like do when the process is gone.
-    pub fn remove_dotlock_of_deliverer(&self) -> Result<()> {
-        let dotlock = format!("{}.lock", self.user.spool());
-        self.machine.inside(|| {
-            if fs::metadata(&dotlock).is_ok_and(|stat| stat.len() == 0 && stat.nlink() == 1) {
-                let _ = fs::remove_file(&dotlock);
-            }
-        })
+    /// Logs in and out: the agent hears of an arrival.
+    pub fn knock(&self) -> Result<()> {
+        Imap::login(&self.machine, &self.user.name, PASSWORD)?.logout()
+    }
+
+    /// The mbox of a folder.
+    pub fn folder(&self, folder: &str) -> String {
+        format!("{}/mail/{folder}", self.user.home())
+    }
+
+    /// The inbox's mbox and those of the folders.
+    pub fn places(&self) -> Vec<String> {
+        [self.user.spool()].into_iter().chain(FOLDERS.map(|folder| self.folder(folder))).collect()
+    }
+
+    /// Removes the locks of the guest's deliverer, as its like do.
+    pub fn remove_dotlocks_of_deliverer(&self) -> Result<()> {
+        let places = self.places();
+        self.machine.inside(|| letters::remove_dotlocks(&places))?.doing(|| "remove dotlocks")
     }
 }
 
