@@ -111,7 +111,7 @@ pub fn number(variable: &str) -> Option<u64> {
 #[test]
 fn the_power_goes_at_chance_moments() -> Result<()> {
     let long = std::env::var_os("MAILREADY_LONG").is_some();
-    let count = number("MAILREADY_CUTS").unwrap_or(if long { 600 } else { 15 });
+    let count = number("MAILREADY_CUTS").unwrap_or(if long { 600 } else { 12 });
     let plan = plan(usize::try_from(count).unwrap_or(usize::MAX));
     let (next, report) = (AtomicUsize::new(0), Mutex::new(Report::default()));
     thread::scope(|scope| {

@@ -22,7 +22,7 @@ use super::promises::{Ended, Promises, part_of};
 use super::stand::{FILE_SYSTEMS, FileSystem, Stand};
 
 /// Moments a file system in CI.
-const SAMPLE: u64 = 45;
+const SAMPLE: u64 = 24;
 
 /// Machines at a time, while the points are judged.
 const LANES: usize = 2;
