@@ -134,7 +134,8 @@ impl Guest {
     pub fn wait_until(&self, deadline: Instant, mut fits: impl FnMut(&str) -> bool) -> Option<Line> {
         let mut seen = 0;
         loop {
-            let ended = !self.daemon.is_running();
+            // Its last words may still be in the pipe when it is gone.
+            let ended = !self.daemon.is_running() && self.daemon.log.has_ended();
             let lines = self.daemon.log.lines();
             for line in &lines[seen..] {
                 if fits(&line.text) {
