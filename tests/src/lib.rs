@@ -6,4 +6,5 @@ pub mod fake_agent;
 pub mod lab;
 pub mod model;
 pub mod pam_host;
+pub mod power;
 pub mod stops;

@@ -80,6 +80,9 @@ pub struct Record {
     /// What has become of the originals.
     #[serde(default)]
     pub kept: Kept,
+    /// Bytes of the old tombstone's file, and of the mail behind it, that a rollback has carried over before it took the file from the spool's place; what a late deliverer adds is behind them.
+    #[serde(default)]
+    pub tombstone_taken: u64,
     /// The mboxes that the agent sets aside itself: the inbox. Of the folders the marker in the Maildir tells.
     pub source: Vec<SourceRecord>,
 }

@@ -200,6 +200,7 @@ mod tests {
             boxes: 1,
             served: Served::default(),
             kept: Default::default(),
+            tombstone_taken: 0,
             source: vec![source],
         };
         assert_eq!(verdict(&site, "ann", 1000, Why::Arrival), "yes");

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mailready_mailbox::{RunId, Tree};
 use nix::errno::Errno;
+use nix::unistd::fsync;
 
 use crate::aside::Aside;
 use crate::channel::Channel;
@@ -70,7 +71,10 @@ pub(crate) fn clean_up(place: &Place, run: &RunId) -> bool {
     let unused = unused.inspect_err(|errno| {
         note(&format!("tombstones that were never used stay behind: {errno}"));
     });
-    let clean = stage.is_ok() && unused.is_ok();
+    // The record is going to be removed, and after that nobody would look for what a power cut brought back.
+    let synced =
+        fsync(place.work()).inspect_err(|errno| note(&format!("the work folder cannot be synced: {errno}")));
+    let clean = stage.is_ok() && unused.is_ok() && synced.is_ok();
     TRACES.fetch_or(!clean, Ordering::Relaxed);
     clean
 }

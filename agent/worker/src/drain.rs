@@ -22,6 +22,8 @@ use crate::wire::{Block, Order, Report, Step};
 use crate::{Stop, Task, late, let_go, step, stray};
 
 pub(crate) fn run(task: Task<'_>, channel: &mut Channel) -> Result<(), Stop> {
+    // Whoever comes first after a death, and whatever for: the other end of its dotlocks is going to be removed, and then nobody would know them for ours.
+    probe::remove_dead_dotlocks(task)?;
     let mut indexes = Indexes::new(task)?;
     let mut locks = None;
     loop {

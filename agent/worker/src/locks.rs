@@ -3,6 +3,7 @@
 //! Programs take these in every order, so none is ever waited for: all are tried, and on the first refusal all are let go of. The dotlock is a link of one file in the work folder,
 //! `lock-RUNID`, which holds the worker's `PID:HOST`: so it is whole the moment it appears, and after a crash its inode says that it is ours.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -50,13 +51,22 @@ impl LockFile {
         Ok(stat.filter(|stat| stat.st_nlink > 1).map(|stat| Identity::from(&stat)))
     }
 
-    /// Removes the work folder's end.
+    /// Removes the work folder's end, after the dotlocks have gone for good: what a power cut brought back without it, nobody would know for ours. Durable, since a record may say next that nothing is left.
     pub(crate) fn remove(work: BorrowedFd<'_>, run: &RunId) -> nix::Result<()> {
+        for folder in UNLINKED.take() {
+            fsync(&*folder)?;
+        }
         match unlinkat(work, Self::name(run).as_str(), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Ok(()) => fsync(work),
+            Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno),
         }
     }
+}
+
+thread_local! {
+    /// Directories in which dotlocks have been removed since they were last synced. Together, because many folders share a few; here, because locks are let go of wherever something goes wrong.
+    static UNLINKED: RefCell<Vec<Rc<OwnedFd>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A dotlock that stands; gone when dropped.
@@ -88,6 +98,11 @@ impl Drop for Dotlock {
         if standing.is_ok_and(|stat| stat.is_some_and(|stat| Identity::from(&stat) == self.identity)) {
             let _ = unlinkat(&self.folder, self.name.as_c_str(), UnlinkatFlags::NoRemoveDir);
         }
+        UNLINKED.with_borrow_mut(|folders| {
+            if !folders.iter().any(|folder| Rc::ptr_eq(folder, &self.folder)) {
+                folders.push(Rc::clone(&self.folder));
+            }
+        });
     }
 }
 

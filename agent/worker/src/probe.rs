@@ -109,7 +109,7 @@ pub(crate) fn probe(task: Task<'_>) -> Result<Report, Stop> {
 }
 
 /// Removes the dotlocks of this run whose worker is dead: it is, since this one holds the work folder's lock.
-fn remove_dead_dotlocks(task: Task<'_>) -> Result<(), Stop> {
+pub(crate) fn remove_dead_dotlocks(task: Task<'_>) -> Result<(), Stop> {
     let (work, run) = (task.place.work(), task.run);
     if let Some(lock) = LockFile::left_behind(work, run).map_err(Stop::failed(Step::Probe))? {
         let mut removed = 0;
@@ -124,7 +124,7 @@ fn remove_dead_dotlocks(task: Task<'_>) -> Result<(), Stop> {
 }
 
 fn remove_links(folder: BorrowedFd<'_>, lock: Identity, depth: usize) -> nix::Result<u64> {
-    let mut removed = 0;
+    let (mut removed, mut removed_here) = (0, 0);
     for name in file::names(folder)? {
         let name: &CStr = &name;
         if name.to_bytes().ends_with(b".lock") {
@@ -134,7 +134,7 @@ fn remove_links(folder: BorrowedFd<'_>, lock: Identity, depth: usize) -> nix::Re
             )?;
             if stat.is_some_and(|stat| Identity::from(&stat) == lock) {
                 unlinkat(folder, name, UnlinkatFlags::NoRemoveDir)?;
-                removed += 1;
+                removed_here += 1;
             }
             continue;
         }
@@ -145,5 +145,9 @@ fn remove_links(folder: BorrowedFd<'_>, lock: Identity, depth: usize) -> nix::Re
             removed += remove_links(below.as_fd(), lock, depth + 1)?;
         }
     }
-    Ok(removed)
+    if removed_here > 0 {
+        // Before their other end goes, by which they are known.
+        fsync(folder)?;
+    }
+    Ok(removed + removed_here)
 }

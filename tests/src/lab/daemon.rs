@@ -70,6 +70,12 @@ impl Log {
         self.len() == 0
     }
 
+    /// Whether all was read that the program and its children will ever say.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
     /// The last lines, for an error message.
     #[must_use]
     pub fn tail(&self) -> String {

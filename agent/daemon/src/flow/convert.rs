@@ -109,6 +109,7 @@ pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: 
             reuse_xuidl: seen.reuse_xuidl,
         },
         kept: Kept::default(),
+        tombstone_taken: 0,
         source: vec![source],
     };
     let progress = Progress { stage: Stage::Staging, messages: 0, bytes: 0, bytes_total: 0 };
@@ -170,7 +171,8 @@ impl Attempt<'_> {
 
     /// Removes what an attempt without commit leaves outside the home; the worker has removed the stage.
     fn forget(&self, spool: &Spool) {
-        if let Err(error) = spool.remove_tombstone(&self.run, 0) {
+        // Synced, or a power cut might bring tombstone and dotlock back, and not the record by which they are known.
+        if let Err(error) = spool.remove_tombstone(&self.run, 0).and_then(|()| spool.sync()) {
             tracing::warn!("an unused tombstone stays behind: {error}");
         }
         if let Err(error) = self.flow.records.remove(self.run.as_str()) {

@@ -81,6 +81,7 @@ mod tests {
             boxes: 1,
             served: Served { layout, ..Served::default() },
             kept: Default::default(),
+            tombstone_taken: 0,
             source: vec![SourceRecord {
                 name: INBOX.into(),
                 path: format!("/var/mail/{user}").into(),

@@ -9,6 +9,7 @@ use mailready_worker::wire::{Order, Report};
 use super::crew::{Worker, WorkerError};
 use super::spool::{self, AtPath, Spool};
 use super::{Flow, drain};
+use crate::records::Record;
 use crate::settings::Settings;
 
 /// How long somebody may have a tombstone open or locked before it is left for the next round.
@@ -65,15 +66,19 @@ pub(super) fn folders(worker: &mut Worker) -> Result<u64, String> {
     }
 }
 
-/// The spool, with what has come behind its tombstone; gives how many late messages were added, and how far the tombstone's file has been read. Nothing is done where that was done before.
+/// The spool, with what has come behind its tombstone; gives how many late messages were added. Nothing is done where that was done before.
+///
+/// How far the tombstone's file has been carried over is in the record before the exchange, or nobody would know after a death whether the file may go. Written without locks: a state folder
+/// on a slow disk must not keep deliverers waiting.
 pub(super) fn spool(
     flow: &Flow,
     settings: &Settings,
+    record: &mut Record,
     spool: &Spool,
     run: &RunId,
     worker: &mut Worker,
     note: &dyn Fn(&'static str),
-) -> Result<(u64, Option<u64>), String> {
+) -> Result<u64, String> {
     let fail = |error: spool::SpoolError| error.to_string();
     let deadline = Instant::now() + PATIENCE;
     let mut late = 0;
@@ -81,7 +86,7 @@ pub(super) fn spool(
         if spool.is_back(run).map_err(fail)? {
             // Seen is not synced.
             spool.sync().map_err(fail)?;
-            return Ok((late, None));
+            return Ok(late);
         }
         let (file, stat) = match spool.at_path().map_err(fail)? {
             AtPath::File(file, stat) if spool::is_tombstone(&file, run) => (file, stat),
@@ -99,10 +104,16 @@ pub(super) fn spool(
                 continue;
             }
         };
+        let size = spool::size(&file).map_err(|errno| errno.to_string())?;
+        if record.tombstone_taken != size {
+            record.tombstone_taken = size;
+            flow.records.put(record).map_err(|error| error.to_string())?;
+        }
         let locks = flow.lock_set(settings);
         if let Some(locked) =
             spool.lock(&file, run, worker.pid(), locks, LOCK_PATIENCE, note).map_err(fail)?
             && spool.is_at_path(&stat).map_err(fail)?
+            && spool::size(&file) == Ok(size)
         {
             let due = Instant::now() + super::convert::LONGEST_COMMIT;
             late += placed_by(worker, Order::BackRest, Some(&file), Some(due))?.0;
@@ -112,7 +123,7 @@ pub(super) fn spool(
                 spool.exchange_back(run, &stat)?;
                 note("sync_back_spool");
                 spool.sync().map_err(fail)?;
-                return Ok((late, Some(spool::size(&file).map_err(|errno| errno.to_string())?)));
+                return Ok(late);
             }
         }
         if Instant::now() > deadline {

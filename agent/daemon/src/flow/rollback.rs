@@ -296,7 +296,8 @@ pub(super) fn told(settings: &Settings, account: &Account, record: &Record) -> O
 
 /// The rollback did not come to its commit: the Maildir is the mail as before.
 pub(super) fn give_up(flow: &Flow, settings: &Settings, record: &mut Record, spool: &Spool, run: &RunId) {
-    if let Err(error) = spool.remove_back(run) {
+    // Synced, since nobody looks for it in a run that has its end.
+    if let Err(error) = spool.remove_back(run).and_then(|()| spool.sync()) {
         tracing::warn!("an unused mbox stays behind: {error}");
     }
     if record.phase == Phase::RollingBack {
@@ -318,13 +319,15 @@ pub(super) fn finish(
     // The spool goes last: where it is in its place, the folders are too, and people may be using them.
     let is_back = spool.is_back(run).map_err(|error| error.to_string())?;
     let in_folders = if is_back { 0 } else { place::folders(worker)? };
-    let (in_spool, taken) = place::spool(flow, settings, spool, run, worker, &note)?;
+    let in_spool = place::spool(flow, settings, record, spool, run, worker, &note)?;
     let messages = messages + in_folders + in_spool;
     worker.order(Order::BackDone, None).map_err(|error| error.to_string())?;
     match worker.answer(&|| false, &mut |_, _, _| {}).map_err(|error| error.to_string())? {
         Report::Done => {}
         other => return Err(worker.out_of_turn(other).to_string()),
     }
+    // The dotlock, too: nobody looks for one of a run that is over.
+    spool.sync().map_err(|error| error.to_string())?;
     note("undone");
     record.phase = Phase::Undone;
     if record.kept.originals == Originals::Kept {
@@ -332,7 +335,7 @@ pub(super) fn finish(
     }
     flow.records.put(record).map_err(|error| error.to_string())?;
     flow.set_undone(settings, record);
-    if let Err(error) = spool.forget_tombstone(run, taken) {
+    if let Err(error) = spool.forget_tombstone(run, record.tombstone_taken) {
         tracing::warn!("the old tombstone stays in the archive folder: {error}");
     }
     tracing::info!(user = ?record.user, run = run.as_str(), messages, "rolled back; the mbox is the mail");

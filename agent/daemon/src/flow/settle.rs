@@ -38,7 +38,8 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
     }
     if !found.committed {
         tracing::info!(user = ?record.user, run = run.as_str(), "a run that had not come to its commit is undone; the mbox is the mail");
-        if let Err(error) = spool.remove_tombstone(&run, 0) {
+        // Synced, or a power cut might bring tombstone and dotlock back, and not the record by which they are known.
+        if let Err(error) = spool.remove_tombstone(&run, 0).and_then(|()| spool.sync()) {
             return reasons::spool(&error);
         }
         if let Err(error) = flow.records.remove(run.as_str()) {

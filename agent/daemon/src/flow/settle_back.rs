@@ -119,7 +119,7 @@ pub(super) fn clear(record: &Record) -> Result<(), String> {
         .map_err(|error| super::reasons::of(&error))?;
     // Of one that died while it carried stray mail over.
     spool.remove_dead_dotlock(&run).map_err(|error| error.to_string())?;
-    spool.forget_tombstone(&run, None).map_err(|error| error.to_string())
+    spool.forget_tombstone(&run, record.tombstone_taken).map_err(|error| error.to_string())
 }
 
 /// Whether the Maildir is in its place, and whether it is withdrawn.

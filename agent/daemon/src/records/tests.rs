@@ -23,6 +23,7 @@ fn record(run: &str, user: &str, uid: u32, started: u64) -> Record {
             ..Served::default()
         },
         kept: Kept::default(),
+        tombstone_taken: 0,
         source: vec![
             SourceRecord {
                 name: "Träume".into(),

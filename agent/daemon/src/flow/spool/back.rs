@@ -39,10 +39,10 @@ impl Spool {
     }
 
     /// Removes the tombstone, unless somebody has it open or more stands in it than the `taken` bytes: mail of a program that had found it at the place a moment before. That stays here, and is told.
-    pub(in crate::flow) fn forget_tombstone(&self, run: &RunId, taken: Option<u64>) -> Result<()> {
+    pub(in crate::flow) fn forget_tombstone(&self, run: &RunId, taken: u64) -> Result<()> {
         let Some(file) = self.open_back(run)? else { return Ok(()) };
         let lease = FileLease::try_take(&file).map_err(self.at_spool("take a lease on the tombstone of"))?;
-        let taken = taken.unwrap_or(tombstone::TOMBSTONE_LEN);
+        let taken = taken.max(tombstone::TOMBSTONE_LEN);
         if lease.is_some() && size(&file).is_ok_and(|size| size <= taken) {
             return self.remove_back(run);
         }
