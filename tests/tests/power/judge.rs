@@ -149,11 +149,9 @@ fn look(stand: &Stand, late: Late) -> (Vec<String>, Option<Ended>) {
     let run = marker.lines().find_map(|line| line.strip_prefix("run ")).unwrap_or("none");
     let archive = names("/var/mail/.mailready");
     // Runs that were rolled back keep what they had set aside.
-    let left_by_unfinished = left.iter().any(|name| name.starts_with("record "));
     let is_left = |name: &&String| {
         name.ends_with(".lock")
-            // Of a rollback that is over, it is the tombstone with what was taken from behind it; if the power goes before it is removed, nobody knows how much that was, and the agent keeps it and says so.
-            || (name.ends_with(".back") && left_by_unfinished)
+            || name.ends_with(".back")
             || name.ends_with(".new")
             || (name.starts_with(run) && !name.ends_with(".0"))
     };
