@@ -28,8 +28,8 @@ const ROUNDS: usize = 8;
 /// What is waited for the drain that comes first: an entry is kept for two seconds after it was rotated.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A login that decided for the Maildir just before the mark has its session listed by then.
-const LOGIN_ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// A login that decided for the Maildir just before the mark has its session listed by then; and Dovecot, which looks whether the map has changed once a second, has seen that it has.
+const ON_ITS_WAY: Duration = Duration::from_millis(1200);
 
 /// Why it did not come to its end.
 pub(super) enum End {
@@ -126,18 +126,16 @@ impl Attempt<'_> {
         // From the mark on the post-login script believes us and not the marker: no session may be told anything until this is over.
         self.flow.sessions.close(&self.record.key());
         self.obey(worker, Order::BackMark)?;
-        if self.settings.config.site.readers.contains(&Reader::Dovecot) {
-            std::thread::sleep(LOGIN_ON_ITS_WAY);
+        // Before the pause: whoever still finds the user in the map, LDA and LMTP, would make a Maildir where this one has been taken away.
+        self.step("unmap");
+        self.flow.write_map(self.settings, &self.record);
+        if self.has_dovecot() {
+            std::thread::sleep(ON_ITS_WAY);
         }
-        let mut unmapped = false;
         for round in 0..ROUNDS {
             self.report(Stage::Gate);
             self.step("back_gate");
             self.end_sessions()?;
-            if !std::mem::replace(&mut unmapped, true) {
-                self.step("unmap");
-                self.flow.write_map(self.settings, &self.record);
-            }
             let messages = self.stage(worker)?;
             if let Some(messages) = self.withdraw(worker, messages)? {
                 let finished =
@@ -163,6 +161,13 @@ impl Attempt<'_> {
             mark.keep_place = true;
             self.check_stop()?;
         }
+    }
+
+    /// Whether a Dovecot reads or delivers here.
+    fn has_dovecot(&self) -> bool {
+        let site = &self.settings.config.site;
+        let delivers = |each: &Deliverer| matches!(each, Deliverer::DovecotLda | Deliverer::DovecotLmtp);
+        site.readers.contains(&Reader::Dovecot) || site.deliverers.iter().any(delivers)
     }
 
     /// As the tombstone has it, which has it from the mbox.
