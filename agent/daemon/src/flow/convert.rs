@@ -5,11 +5,12 @@
 //! answer came. Then the worker is reaped and the disk is asked.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use mailready_worker::RunId;
 use mailready_worker::job::Purpose;
-use mailready_worker::wire::{Order, Report};
+use mailready_worker::wire::{Block, Order, Report};
 use nix::sys::stat::FileStat;
 
 use super::crew::{Worker, WorkerError};
@@ -438,6 +439,18 @@ impl Attempt<'_> {
     }
 
     fn not(&self, error: WorkerError) -> End {
+        if matches!(error, WorkerError::Blocked(Block::Differs, 0, _)) && self.has_just_changed() {
+            tracing::info!(user = ?self.account.name, "the mbox is being changed: {error}");
+            return End::Not(Outcome::Busy(reasons::changing()));
+        }
         End::Not(reasons::worker(&error, self.account))
+    }
+
+    /// Whether somebody has written to the inbox within the last minute. What Dovecot told of it may be of another moment than what was staged, and a mailbox that mail comes to all
+    /// the time would be called wrong. Asked of the inode's change, since Dovecot sets an mbox's time of modification back; a time that is ahead of us is no reason to wait.
+    fn has_just_changed(&self) -> bool {
+        const LATELY: u64 = 60;
+        let changed = self.account.inbox.symlink_metadata().map_or(0, |file| file.ctime()).unsigned_abs();
+        (changed..=changed.saturating_add(LATELY)).contains(&super::unix_seconds())
     }
 }
