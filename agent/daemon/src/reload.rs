@@ -47,6 +47,7 @@ impl Reloader {
             warn!(key, "this key has changed and takes effect at the next start of the agent");
         }
         self.apply(new);
+        self.agent.mailboxes.look_at_site(true).await;
         info!("configuration read again");
     }
 

@@ -16,6 +16,7 @@ use crate::locks::LockFile;
 use crate::look::{IndexLook, Look, Seen};
 use crate::passing::Passing;
 use crate::place::Place;
+use crate::proof::{self, Proof};
 use crate::staging::Staging;
 use crate::told::Told;
 use crate::wire::{Block, Order, Report, Step};
@@ -55,6 +56,9 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Resu
 
 /// Removes what a conversion without commit has made.
 pub(crate) fn clean_up(place: &Place, run: &RunId) {
+    if let Err(errno) = proof::remove(place, run) {
+        note(&format!("copies for a proof stay behind: {errno}"));
+    }
     if let Err(error) = Tree::remove(place.work(), run) {
         note(&format!("the stage stays behind: {error}"));
     }
@@ -78,6 +82,7 @@ fn until_commit(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Result
     channel.say(staging.report())?;
     let mut locks = None;
     let mut differences = 0;
+    let mut proof = Proof::default();
     loop {
         match channel.order()? {
             (Order::Spool, Some(spool)) => staging.spool = spool,
@@ -90,6 +95,29 @@ fn until_commit(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Result
                 empties::make(&staging)?;
                 commit::make_tombstones(&staging)?;
                 channel.say(staging.report())?;
+            }
+            (Order::ProofPrepare, _) => {
+                step(Step::ProofPrepare, task.run);
+                let report = proof::prepare(&staging, channel)?;
+                channel.say(report)?;
+            }
+            (Order::ProofMbox, Some(shown)) => {
+                proof = Proof::see_mbox(shown, channel)?;
+                channel.say(Report::Obeyed)?;
+            }
+            (Order::ProofStage, Some(shown)) => {
+                proof.see_stage(shown, channel)?;
+                channel.say(Report::Obeyed)?;
+            }
+            (Order::ProofBoxes, Some(told)) => {
+                step(Step::ProofCompare, task.run);
+                proof.see_boxes(told, &staging)?;
+                std::mem::take(&mut proof).judge()?;
+                channel.say(Report::Obeyed)?;
+            }
+            (Order::ProofDone, _) => {
+                proof::remove(task.place, task.run).map_err(Stop::failed(Step::ProofCompare))?;
+                channel.say(Report::Obeyed)?;
             }
             (Order::Confirm, _) => {
                 step(Step::Confirm, task.run);

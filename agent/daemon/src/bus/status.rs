@@ -127,6 +127,10 @@ fn find_state(agent: &Agent, account: &SharedAccount, details: &mut Details) -> 
                 details.original = Some(record.archive.join(format!("{run}.0")).display().to_string());
             }
             details.run = Some(run);
+            if let Some(reason) = agent.mailboxes.site_trouble() {
+                // The mail is where it is; but sessions may not find it.
+                add_reason(details, &reason);
+            }
             return State::Maildir;
         }
         Standing::Unknown => {
@@ -154,11 +158,22 @@ fn find_state(agent: &Agent, account: &SharedAccount, details: &mut Details) -> 
             add_reason(details, &reason);
             State::Blocked
         }
-        Some(refusal) => {
+        Some(refusal) if refusal.reason().code == ROLLED_BACK => {
             add_reason(details, refusal.reason());
-            if refusal.reason().code == ROLLED_BACK { State::RolledBack } else { State::Mbox }
+            State::RolledBack
         }
-        None => State::Mbox,
+        refusal => match (agent.mailboxes.site_trouble(), refusal) {
+            // Everybody is, whoever may be converted.
+            (Some(reason), _) => {
+                add_reason(details, &reason);
+                State::Blocked
+            }
+            (None, Some(refusal)) => {
+                add_reason(details, refusal.reason());
+                State::Mbox
+            }
+            (None, None) => State::Mbox,
+        },
     }
 }
 

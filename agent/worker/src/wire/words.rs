@@ -74,6 +74,8 @@ codes! {
         PlaceTaken = 23 "place-taken",
         /// An original is not where it was set aside; detail: position.
         OriginalLost = 24 "original-lost",
+        /// Dovecot shows the stage otherwise than the mbox; detail: how many differences.
+        StageDiffers = 25 "stage-differs",
     }
 }
 
@@ -152,5 +154,9 @@ codes! {
         CheckCompare = 35 "check_compare",
         /// Dropping the folders' locks.
         UnlockFolders = 36 "unlock_folders",
+        /// Laying copies of mboxes and stage out for Dovecot.
+        ProofPrepare = 37 "proof_prepare",
+        /// Comparing what it shows of them.
+        ProofCompare = 38 "proof_compare",
     }
 }
