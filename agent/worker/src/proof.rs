@@ -40,6 +40,7 @@ type Messages = HashMap<(String, u32), Message>;
 pub(crate) struct Proof {
     mbox: Messages,
     differences: u64,
+    first: Option<String>,
 }
 
 fn name(run: &RunId) -> String {
@@ -127,7 +128,7 @@ fn read(shown: OwnedFd, channel: &mut Channel) -> Result<Messages, Stop> {
 impl Proof {
     /// What Dovecot shows of the mbox.
     pub(crate) fn see_mbox(shown: OwnedFd, channel: &mut Channel) -> Result<Self, Stop> {
-        Ok(Self { mbox: read(shown, channel)?, differences: 0 })
+        Ok(Self { mbox: read(shown, channel)?, ..Self::default() })
     }
 
     /// What it shows of the stage.
@@ -190,15 +191,18 @@ impl Proof {
         self.differences += 1;
         if self.differences <= TOLD {
             note(what);
+            self.first.get_or_insert_with(|| what.to_owned());
         }
     }
 
     /// Whether it was all the same.
     pub(crate) fn judge(self) -> Result<(), Stop> {
-        match self.differences {
-            0 => Ok(()),
-            number => Err(Stop::blocked(Block::StageDiffers, number)),
+        if self.differences == 0 {
+            return Ok(());
         }
+        // The last that is said goes to the operator: what was found first says most.
+        self.first.iter().for_each(|first| note(first));
+        Err(Stop::blocked(Block::StageDiffers, self.differences))
     }
 }
 

@@ -97,6 +97,14 @@ fn judge(
                     "postconf -e mailbox_command=",
                 )
             })?;
+            if program == Deliverer::DovecotLda && !command.split_whitespace().any(|word| word == "-d") {
+                return Err(Fault::new(
+                    format!(
+                        "Postfix: mailbox_command = {command} asks no user database (no -d), and would defer the mail of converted users"
+                    ),
+                    "set mailbox_command as packaging/postfix/dovecot-lda.cf has it",
+                ));
+            }
             reached.push(program);
             return Ok(reached);
         }
@@ -237,8 +245,11 @@ mod tests {
             ("procmail -a \"$EXTENSION\"", Deliverer::Procmail),
             ("IFS=' ' && exec /usr/bin/procmail -f- || exit 75", Deliverer::Procmail),
             ("/usr/bin/maildrop -d ${USER}", Deliverer::Maildrop),
-            ("/usr/lib/dovecot/dovecot-lda -f \"$SENDER\" -a \"$RECIPIENT\"", Deliverer::DovecotLda),
-            ("/usr/lib/dovecot/deliver", Deliverer::DovecotLda),
+            (
+                "/usr/lib/dovecot/dovecot-lda -d \"$USER\" -f \"$SENDER\" -a \"$RECIPIENT\"",
+                Deliverer::DovecotLda,
+            ),
+            ("/usr/lib/dovecot/deliver -d $USER", Deliverer::DovecotLda),
         ] {
             assert_eq!(judged(&[("mailbox_command", command)]), Ok(vec![program]), "{command}");
         }
@@ -255,6 +266,7 @@ mod tests {
     fn ways_that_lead_elsewhere_are_named_with_the_lines_to_change() {
         for (name, value, words) in [
             ("mailbox_command", "/usr/bin/other", "none of the deliverers"),
+            ("mailbox_command", "/usr/lib/dovecot/dovecot-lda -f \"$SENDER\"", "no -d"),
             ("mailbox_transport", "cyrus", "postconf -e mailbox_transport="),
             ("local_transport", "cyrus", "local:$myhostname"),
             ("home_mailbox", "Maildir/", "write Maildirs (%h/Maildir/)"),

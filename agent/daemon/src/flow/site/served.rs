@@ -83,12 +83,6 @@ fn session(root: &Section, protocol: &str, config: &Config) -> Result<(), Fault>
             format!("set service {name} {{ user = root }}"),
         );
     }
-    if postlogin.of_kind("unix_listener").all(|listener| listener.name != name) {
-        return wrong(
-            format!("has no socket for the post-login script of {protocol}, and every login fails"),
-            format!("set service {name} {{ unix_listener {name} {{ }} }}"),
-        );
-    }
     let number =
         |value: Option<&str>| value.and_then(|value| value.parse::<u32>().ok()).filter(|number| *number > 0);
     let limit = number(postlogin.value("process_limit"))
@@ -354,7 +348,6 @@ namespace inbox {
     fn a_script_service_that_is_half_done_is_named() {
         for (from, to, words) in [
             ("script-login -d /etc", "script-login /etc", "as root"),
-            ("  unix_listener imap-postlogin {\n  }\n", "", "has no socket"),
             ("  user = root\n", "  user = $default_internal_user\n", "without the right to become the user"),
             (
                 "  user = root\n",
