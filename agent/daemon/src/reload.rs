@@ -47,7 +47,9 @@ impl Reloader {
             warn!(key, "this key has changed and takes effect at the next start of the agent");
         }
         self.apply(new);
-        self.agent.mailboxes.look_at_site(true).await;
+        // Beside us: programs that hang must not keep whoever reloads from telling the service manager that we live.
+        let agent = Arc::clone(&self.agent);
+        tokio::spawn(async move { agent.mailboxes.look_at_site(true).await });
         info!("configuration read again");
     }
 
