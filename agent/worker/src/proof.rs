@@ -1,6 +1,6 @@
 //! The proof before a site's first commit: Dovecot reads the stage, with the site's own settings, and what it shows is compared with what it shows of the mbox.
 //!
-//! It reads copies, in `WORK/proof-RUNID`: reading alone changes a Maildir (mail moves from new/ to cur/, index and uidlist are written), and the mbox may be delivered to meanwhile. Messages are linked and not copied,
+//! It reads copies, the mbox's with its index, in `WORK/proof-RUNID`: reading alone changes a Maildir (mail moves from new/ to cur/, index and uidlist are written), and the mbox may be delivered to meanwhile. Messages are linked and not copied,
 //! since Dovecot never writes to them. All that it prints is the user's data, so it is parsed here, with the user's rights.
 
 use std::collections::{HashMap, HashSet};
@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use mailready_mailbox::RunId;
 use nix::errno::Errno;
@@ -24,10 +25,13 @@ use crate::place::Place;
 use crate::staging::Staging;
 use crate::told::Told;
 use crate::wire::{Block, Report, Step};
-use crate::{Stop, folders, note};
+use crate::{Stop, folders, look, note};
 
 /// Differences that are told; their number is told anyway.
 const TOLD: u64 = 20;
+
+/// What Dovecot once showed of messages, which it would show again without a look at them.
+const CACHE: &[u8] = b"dovecot.index.cache";
 
 /// Deeper than any mailbox.
 const DEPTH: usize = 80;
@@ -70,6 +74,10 @@ pub(crate) fn prepare(staging: &Staging<'_>, channel: &mut Channel) -> Result<Re
             _ => create_below(root.as_fd(), &folders::path_of(&stage.source().name)),
         };
         copy(&from, to.map_err(&failed)?, summary.length, &mut passing)?;
+        if let Some(index) = staging.index_folder(position)? {
+            let path = look::index_path(staging.boxes[position].path());
+            copy_index(index.as_fd(), root.as_fd(), &path).map_err(&failed)?;
+        }
         passing.add(summary.messages, summary.length);
         messages += summary.messages;
     }
@@ -84,6 +92,9 @@ fn twin(from: BorrowedFd<'_>, to: BorrowedFd<'_>, messages: bool, depth: usize) 
         return Err(Errno::ELOOP);
     }
     for name in file::names(from)? {
+        if name.to_bytes() == CACHE {
+            continue;
+        }
         let Some(stat) = glance(from, OsStr::from_bytes(name.to_bytes()))? else { continue };
         match kind(&stat) {
             SFlag::S_IFDIR => {
@@ -103,6 +114,27 @@ fn twin(from: BorrowedFd<'_>, to: BorrowedFd<'_>, messages: bool, depth: usize) 
             }
             _ => return Err(Errno::EINVAL),
         }
+    }
+    Ok(())
+}
+
+/// What Dovecot knows of an mbox beside its file: flags that it has not written out, keywords. Whatever it makes of the copies, it makes of both sides.
+fn copy_index(from: BorrowedFd<'_>, root: BorrowedFd<'_>, path: &Path) -> nix::Result<()> {
+    for name in file::names(from)? {
+        let bytes = name.to_bytes();
+        if !bytes.starts_with(b"dovecot.index") || bytes.ends_with(b".lock") || bytes == CACHE {
+            continue;
+        }
+        let name = OsStr::from_bytes(name.to_bytes());
+        let source = match openat(from, name, OFlag::O_RDONLY | FILE, Mode::empty()) {
+            Ok(source) => source,
+            // Replaced since it was listed.
+            Err(Errno::ENOENT) => continue,
+            Err(errno) => return Err(errno),
+        };
+        let copy = create_below(root, &path.join(name))?;
+        std::io::copy(&mut File::from(source), &mut File::from(copy))
+            .map_err(|error| file::errno_of(&error))?;
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) fn prove(
         Layout::Fs => ":LAYOUT=fs",
     };
     let (mbox, stage) = (plain(&mbox)?, plain(&stage)?);
-    let mbox = format!("mbox:{mbox}/root:INBOX={mbox}/inbox:INDEX=MEMORY");
+    let mbox = format!("mbox:{mbox}/root:INBOX={mbox}/inbox");
     let stage = format!("maildir:{stage}{layout}");
     let masks = masks(&record.served.prefix);
     let mut query: Vec<&str> = PROOF_ARGUMENTS.to_vec();
