@@ -27,7 +27,7 @@ pub(super) fn check(filter: &Filter, config: &Config) -> Result<(), Fault> {
     if tool::find(name).is_none() {
         return Err(Fault::new(
             format!("mail is delivered by {name}, which is not installed (looked along PATH)"),
-            format!("install it, or take it out of site.deliverers and the mail server's configuration"),
+            "install it, or take it out of site.deliverers and the mail server's configuration",
         ));
     }
     let text = tool::read(Path::new(rules)).map_err(|what| Fault::new(what, format!("mend {rules}")))?;
