@@ -88,6 +88,7 @@ fn next(user: &UserStatus) -> String {
         (Some(State::RolledBack), ..) => {
             format!("stays so, whoever arrives, until an operator says `mailready convert {name}`")
         }
+        (Some(State::Maildir), Some(mend), _) => mend.clone(),
         (_, Some(mend), _) => format!("{mend}; then `mailready convert {name}`"),
         (Some(State::RollingBack), ..) => {
             "nothing to do: it is under way; should it wait for something, the journal of mailready-agent says for what"

@@ -206,7 +206,7 @@ pub const KEYS: &[Key] = &[
         "deliverers",
         r#"["postfix"]"#,
         "The programs that deliver: \"postfix\", \"exim\", \"procmail\", \"maildrop\", \"dovecot-lda\", \"dovecot-lmtp\"; [] = you answer for it.",
-        "Mail that is delivered to the old place is carried over. A rollback makes no mbox that is larger than Postfix delivers to.",
+        "They are asked by their own tools, and so are programs that they hand mail to; one that would deliver elsewhere blocks everybody. Mail that is delivered to the old place is carried over. A rollback makes no mbox that is larger than Postfix delivers to.",
     ),
     key(
         "site",

@@ -34,6 +34,8 @@ use crate::{log, logind, service};
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// Logins that wait get this long to hear their last word.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// How often the site's configuration files are looked at.
+const SITE_LOOK: Duration = Duration::from_secs(5);
 /// How often the mailboxes are asked to look after late mail.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -198,6 +200,7 @@ pub async fn serve(
     let mut helpers = JoinSet::new();
     helpers.spawn(Arc::clone(&agent.conversions).keep_time());
     helpers.spawn(look_after_mailboxes(Arc::clone(&agent)));
+    helpers.spawn(look_at_site(Arc::clone(&agent)));
     helpers.spawn(Arc::clone(&reloader).follow_lists());
     helpers.spawn(logind::listen(Arc::clone(&agent), paths.bus.clone()));
     helpers.spawn(bus::stay_on_bus(Arc::clone(&agent), paths.bus));
@@ -269,6 +272,16 @@ async fn supervise(
                 ));
             }
         }
+    }
+}
+
+/// Tells whether the site would follow: at the start, and when something has changed that this hangs on.
+async fn look_at_site(agent: Arc<Agent>) {
+    let mut looks = interval(SITE_LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        agent.mailboxes.look_at_site(false).await;
     }
 }
 

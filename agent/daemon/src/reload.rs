@@ -50,6 +50,9 @@ impl Reloader {
         // Whoever reads the configuration again has mended something.
         let agent = Arc::clone(&self.agent);
         let _ = tokio::task::spawn_blocking(move || agent.stops.clear()).await;
+        // Beside us: programs that hang must not keep whoever reloads from telling the service manager that we live.
+        let agent = Arc::clone(&self.agent);
+        tokio::spawn(async move { agent.mailboxes.look_at_site(true).await });
         info!("configuration read again");
     }
 

@@ -5,7 +5,7 @@
 
 mod expunges;
 mod mailbox;
-mod shown;
+pub(crate) mod shown;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -138,17 +138,17 @@ fn config(task: Task<'_>) -> Option<String> {
     ))
 }
 
-fn make_folder(above: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
+pub(crate) fn make_folder(above: BorrowedFd<'_>, name: &str) -> nix::Result<OwnedFd> {
     mkdirat(above, name, Mode::S_IRWXU)?;
     openat(above, name, FOLDER, Mode::empty())
 }
 
-fn create(folder: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> nix::Result<OwnedFd> {
+pub(crate) fn create(folder: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | FILE;
     openat(folder, name.as_ref(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
 }
 
-fn create_below(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
+pub(crate) fn create_below(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
     let mut folder = openat(root, ".", FOLDER, Mode::empty())?;
     for level in path.parent().into_iter().flatten() {
         match mkdirat(&folder, level, Mode::S_IRWXU) {
@@ -161,7 +161,7 @@ fn create_below(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
 }
 
 /// The first `length` bytes; by position, since the offset of the description is shared.
-fn copy(from: &OwnedFd, to: OwnedFd, length: u64, passing: &mut Passing<'_>) -> Result<(), Stop> {
+pub(crate) fn copy(from: &OwnedFd, to: OwnedFd, length: u64, passing: &mut Passing<'_>) -> Result<(), Stop> {
     let io = |error: std::io::Error| Stop::errno(Step::CheckPrepare, file::errno_of(&error));
     let from = File::from(from.try_clone().map_err(io)?);
     let to = File::from(to);
@@ -235,7 +235,7 @@ fn remove(task: Task<'_>) -> nix::Result<()> {
     remove_below(task.place.work(), OsStr::new(&name(task)), 0)
 }
 
-fn remove_below(above: BorrowedFd<'_>, name: &OsStr, depth: usize) -> nix::Result<()> {
+pub(crate) fn remove_below(above: BorrowedFd<'_>, name: &OsStr, depth: usize) -> nix::Result<()> {
     let folder = match openat(above, name, FOLDER, Mode::empty()) {
         Ok(folder) => folder,
         Err(Errno::ENOENT) => return Ok(()),

@@ -18,6 +18,7 @@ use crate::locks::LockFile;
 use crate::look::{IndexLook, Look, Seen};
 use crate::passing::Passing;
 use crate::place::Place;
+use crate::proof::{self, Proof};
 use crate::staging::Staging;
 use crate::told::Told;
 use crate::wire::{Block, Order, Report, Step};
@@ -64,6 +65,8 @@ pub(crate) fn has_left_traces() -> bool {
 
 /// Removes what a conversion without commit has made; tells whether all of it is gone.
 pub(crate) fn clean_up(place: &Place, run: &RunId) -> bool {
+    let copies = proof::remove(place, run)
+        .inspect_err(|errno| note(&format!("copies for a proof stay behind: {errno}")));
     let stage = Tree::remove(place.work(), run).inspect_err(|error| {
         note(&format!("the stage stays behind: {error}"));
     });
@@ -74,7 +77,7 @@ pub(crate) fn clean_up(place: &Place, run: &RunId) -> bool {
     // The record is going to be removed, and after that nobody would look for what a power cut brought back.
     let synced =
         fsync(place.work()).inspect_err(|errno| note(&format!("the work folder cannot be synced: {errno}")));
-    let clean = stage.is_ok() && unused.is_ok() && synced.is_ok();
+    let clean = copies.is_ok() && stage.is_ok() && unused.is_ok() && synced.is_ok();
     TRACES.fetch_or(!clean, Ordering::Relaxed);
     clean
 }
@@ -92,6 +95,7 @@ fn until_commit(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Result
     channel.say(staging.report())?;
     let mut locks = None;
     let mut differences = 0;
+    let mut proof = Proof::default();
     loop {
         match channel.order()? {
             (Order::Spool, Some(spool)) => staging.spool = spool,
@@ -104,6 +108,29 @@ fn until_commit(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Result
                 empties::make(&staging)?;
                 commit::make_tombstones(&staging)?;
                 channel.say(staging.report())?;
+            }
+            (Order::ProofPrepare, _) => {
+                step(Step::ProofPrepare, task.run);
+                let report = proof::prepare(&staging, channel)?;
+                channel.say(report)?;
+            }
+            (Order::ProofMbox, Some(shown)) => {
+                proof = Proof::see_mbox(shown, channel)?;
+                channel.say(Report::Obeyed)?;
+            }
+            (Order::ProofStage, Some(shown)) => {
+                proof.see_stage(shown, channel)?;
+                channel.say(Report::Obeyed)?;
+            }
+            (Order::ProofBoxes, Some(told)) => {
+                step(Step::ProofCompare, task.run);
+                proof.see_boxes(told, &staging)?;
+                std::mem::take(&mut proof).judge()?;
+                channel.say(Report::Obeyed)?;
+            }
+            (Order::ProofDone, _) => {
+                proof::remove(task.place, task.run).map_err(Stop::failed(Step::ProofCompare))?;
+                channel.say(Report::Obeyed)?;
             }
             (Order::Confirm, _) => {
                 step(Step::Confirm, task.run);

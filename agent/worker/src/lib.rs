@@ -32,6 +32,7 @@ mod look;
 mod passing;
 mod place;
 mod probe;
+mod proof;
 mod rollback;
 mod sandbox;
 mod staging;
@@ -47,6 +48,10 @@ pub use mailready_mailbox::{RunId, tombstone};
 /// What `doveadm` is run with for [`Order::CheckCompare`](wire::Order::CheckCompare), behind `-c WORK/check-RUNID/dovecot.conf`. Without sizes, which Dovecot has wrong of some messages in an mbox; how one is told from the next then: `check/shown.rs`.
 pub const CHECK_ARGUMENTS: [&str; 5] =
     ["-f", "pager", "fetch", "mailbox uid date.received.unixtime text", "ALL"];
+
+/// The same for [`Order::ProofMbox`](wire::Order::ProofMbox) and [`Order::ProofStage`](wire::Order::ProofStage), in front of a query for mailboxes.
+pub const PROOF_ARGUMENTS: [&str; 4] =
+    ["-f", "pager", "fetch", "mailbox uid guid flags date.received.unixtime text"];
 
 use channel::Channel;
 use job::Purpose;

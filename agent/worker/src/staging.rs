@@ -219,6 +219,17 @@ impl<'a> Staging<'a> {
         folders::open(root, folder).map_err(Stop::failed(Step::Stage))
     }
 
+    /// The mbox of a mailbox; `None`: it is gone.
+    pub(crate) fn open_mbox(&self, position: usize) -> Result<Option<OwnedFd>, Stop> {
+        match self.boxes.get(position).and_then(|mailbox| mailbox.folder.as_ref()) {
+            Some(folder) => self.open(folder),
+            None => {
+                let spool = self.spool.try_clone();
+                spool.map(Some).map_err(|error| Stop::errno(Step::Stage, crate::file::errno_of(&error)))
+            }
+        }
+    }
+
     pub(crate) fn index_folder(&self, position: usize) -> Result<Option<OwnedFd>, Stop> {
         look::index_folder(self.task.place.index(), self.boxes[position].path())
             .map_err(Stop::failed(Step::Refresh))

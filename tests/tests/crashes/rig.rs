@@ -18,6 +18,7 @@ convert = "none"
 bus = "none"
 [site]
 readers = []
+deliverers = []
 [sessions]
 probe = "none"
 "#;

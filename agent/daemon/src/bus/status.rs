@@ -133,6 +133,10 @@ fn find_state(agent: &Agent, account: &SharedAccount, details: &mut Details) -> 
                 }
             }
             details.run = Some(run);
+            if let Some(reason) = agent.mailboxes.site_trouble() {
+                // The mail is where it is; but sessions may not find it.
+                add_reason(details, &reason);
+            }
             return State::Maildir;
         }
         Standing::Unknown => {
@@ -165,16 +169,27 @@ fn find_state(agent: &Agent, account: &SharedAccount, details: &mut Details) -> 
             add_reason(details, &reason);
             State::Blocked
         }
-        Some(refusal) => {
+        Some(refusal) if refusal.reason().code == ROLLED_BACK => {
             add_reason(details, refusal.reason());
-            if refusal.reason().code == ROLLED_BACK { State::RolledBack } else { State::Mbox }
+            State::RolledBack
         }
-        None => {
-            if let Some(Outcome::Blocked(reason)) = agent.stops.refusal() {
+        refusal => match (agent.mailboxes.site_trouble(), refusal) {
+            // Everybody is, whoever may be converted.
+            (Some(reason), _) => {
                 add_reason(details, &reason);
+                State::Blocked
             }
-            State::Mbox
-        }
+            (None, Some(refusal)) => {
+                add_reason(details, refusal.reason());
+                State::Mbox
+            }
+            (None, None) => {
+                if let Some(Outcome::Blocked(reason)) = agent.stops.refusal() {
+                    add_reason(details, &reason);
+                }
+                State::Mbox
+            }
+        },
     }
 }
 

@@ -15,7 +15,9 @@ use nix::sys::stat::FileStat;
 
 use super::crew::{Worker, WorkerError};
 use super::gate::{self, IndexState};
+use super::site::Proving;
 use super::spool::{self, AtPath, Locked, Make, Ownership, Spool, SpoolError, Taken};
+use super::stage_proof::StageProof;
 use super::told::Told;
 use super::{Ask, Bind, Flow, Standing, location, reasons};
 use crate::account::Account;
@@ -71,10 +73,12 @@ pub(super) struct Attempt<'a> {
     run: RunId,
     record: Record,
     progress: Progress,
+    /// Held by the conversion that proves the site.
+    proving: Option<Proving<'a>>,
 }
 
 pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: &Ask) -> Outcome {
-    let allowed = flow.site.check(&settings.config);
+    let allowed = flow.site.check(&settings.config).map(|found| found.seen);
     let (seen, beside) = match allowed.and_then(|seen| Ok((seen, location::check(settings, account)?))) {
         Ok(found) => found,
         Err(reason) => return Outcome::Blocked(reason),
@@ -114,7 +118,7 @@ pub(super) fn convert(flow: &Flow, settings: &Settings, account: &Account, ask: 
         source: vec![source],
     };
     let progress = Progress { stage: Stage::Staging, messages: 0, bytes: 0, bytes_total: 0 };
-    Attempt { flow, settings, account, ask, run, record, progress }.run()
+    Attempt { flow, settings, account, ask, run, record, progress, proving: None }.run()
 }
 
 impl Attempt<'_> {
@@ -148,10 +152,12 @@ impl Attempt<'_> {
                 } else {
                     self.flow.set_unsettled(&self.record, true);
                 }
+                self.conclude_proof();
                 tracing::debug!(user = ?self.account.name, run, messages, "converted");
                 Outcome::Converted { run, messages }
             }
             End::Committed { messages, set_aside: Err(error) } => {
+                self.conclude_proof();
                 tracing::error!(user = ?self.account.name, run, "the Maildir is in place, the mboxes are not all set aside yet: {error}");
                 self.flow.set_unsettled(&self.record, true);
                 Outcome::Converted { run, messages }
@@ -258,6 +264,7 @@ impl Attempt<'_> {
             }
             let staged = self.stage(worker, Order::Refresh, None)?;
             self.put_record(&stat, staged.length, staged.boxes)?;
+            self.prove(worker)?;
             self.step("tombstone");
             spool.make_tombstone(&self.run, 0, Ownership::of(&stat))?;
             std::thread::sleep(CLOCK_TICK);
@@ -270,6 +277,42 @@ impl Attempt<'_> {
             std::thread::sleep(Duration::from_millis(20 << round.min(4)));
         }
         Err(End::Not(Outcome::Busy(reasons::changing())))
+    }
+
+    /// Where the site is not proven yet: waits for the turn, and has Dovecot read the stage before anything is committed.
+    fn prove(&mut self, worker: &mut Worker) -> Result<(), End> {
+        let config = &self.settings.config;
+        if self.proving.is_some() {
+            return Ok(());
+        }
+        let stopping = || *self.ask.stop.borrow();
+        let proving = self.flow.site.prove(config, &stopping);
+        let blocked = |reason| End::Not(Outcome::Blocked(reason));
+        let Some(proving) = proving.map_err(|why| why.map_or(End::Not(Outcome::Stopped), blocked))? else {
+            return Ok(());
+        };
+        if let Some(before) = self.flow.converted_before(&self.record) {
+            // Those who are on Maildir already are to be followed under what the site is now.
+            proving.follows(config, &before).map_err(blocked)?;
+        }
+        match super::stage_proof::prove(worker, self.settings, self.account, &self.record, &stopping) {
+            Ok(()) => {}
+            Err(StageProof::Differs(reason)) => {
+                let Reason { text, mend, .. } = reason;
+                let text = format!("before the first commit, of {}: {text}", self.account.name);
+                return Err(blocked(proving.stop(config, self.run.as_str(), text, mend)));
+            }
+            Err(StageProof::Not(outcome)) => return Err(End::Not(outcome)),
+        }
+        self.proving = Some(proving);
+        Ok(())
+    }
+
+    /// After the first commit: does the site follow? The user stays where the mail is, whatever comes of it.
+    fn conclude_proof(&mut self) {
+        if let Some(proving) = self.proving.take() {
+            proving.conclude(&self.settings.config, &self.record);
+        }
     }
 
     /// One round under the locks. `None`: what was staged is not what is there any more.

@@ -11,6 +11,8 @@ use std::{fmt, io};
 
 use tokio::process::Command;
 
+use super::site::tool;
+
 /// Longest wait for a tool's answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -54,21 +56,35 @@ impl Dovecot {
         Self { config: config.to_owned() }
     }
 
-    pub(super) fn config(&self) -> &Path {
-        &self.config
+    /// Whether its master process runs. For the agent's start: needs no runtime. A tool that hangs counts as one that runs: its sessions may have decided without us.
+    pub(super) fn is_running(&self) -> bool {
+        let mut ask = std::process::Command::new("doveconf");
+        match tool::run(ask.arg("-c").arg(&self.config).args(["-h", "base_dir"]), tool::DEADLINE) {
+            Ok(said) => {
+                std::os::unix::net::UnixStream::connect(Path::new(said.stdout.trim()).join("anvil")).is_ok()
+            }
+            Err(tool::Mute::Late(deadline)) => {
+                tracing::error!(
+                    "doveconf -c {} gives no answer within {} s; sessions are waited for",
+                    self.config.display(),
+                    deadline.as_secs()
+                );
+                true
+            }
+            Err(tool::Mute::Missing | tool::Mute::Broken(_)) => false,
+        }
     }
 
-    /// Whether its master process runs. For the agent's start: needs no runtime, and blocks for the few milliseconds that `doveconf` takes.
-    pub(super) fn is_running(&self) -> bool {
-        let asked = std::process::Command::new("doveconf")
-            .arg("-c")
-            .arg(&self.config)
-            .args(["-h", "base_dir"])
-            .stdin(Stdio::null())
-            .output();
-        let Ok(output) = asked else { return false };
-        let base = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        std::os::unix::net::UnixStream::connect(Path::new(&base).join("anvil")).is_ok()
+    /// What the user database of a running Dovecot says of a user's mail; `None`: there is no such user.
+    pub(super) fn user_mail(&self, user: &str) -> Result<Option<String>, String> {
+        let output = self.run("doveadm", &["user", "-f", "mail", user]).map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok(output.status.success().then_some(said))
+    }
+
+    /// `dovecot --version`.
+    pub(super) fn version() -> Result<String, String> {
+        tool::ask("dovecot", &["--version"]).map(|said| said.trim().to_owned())
     }
 
     /// Sessions of a user. Without a running Dovecot there are none.
@@ -237,7 +253,7 @@ fn parse_who(text: &str, user: &str) -> Vec<Session> {
 }
 
 /// What `doveadm` has to be asked for to get all mailboxes of the inbox namespace: `*` finds none that a prefix stands before, the inbox included.
-fn masks(prefix: &str) -> Vec<String> {
+pub(super) fn masks(prefix: &str) -> Vec<String> {
     if prefix.is_empty() { vec!["*".to_owned()] } else { vec!["INBOX".to_owned(), format!("{prefix}*")] }
 }
 

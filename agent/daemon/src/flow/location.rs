@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mailready_config::Reader;
+use mailready_config::{Config, Reader, Template};
 
 use super::dovecot::Dovecot;
 use crate::account::Account;
@@ -96,6 +96,23 @@ pub(super) fn check_back(settings: &Settings, account: &Account, record: &Record
         })?;
     }
     Ok(())
+}
+
+/// The same of everybody at once, with the variables left as they are.
+pub(super) fn judge_for_all(location: &str, config: &Config) -> Result<Beside, (String, String)> {
+    let path = |template: &Template| PathBuf::from(template.as_str());
+    let everybody = Account {
+        name: "%u".to_owned(),
+        uid: 0,
+        gid: 0,
+        home: "%h".into(),
+        inbox: path(&config.mail.inbox),
+        folders: config.mail.folders.as_ref().map(path),
+        maildir: path(&config.mail.maildir),
+        work: path(&config.mail.work),
+        archive: config.mail.archive.clone(),
+    };
+    judge(location, &everybody)
 }
 
 fn judge(location: &str, account: &Account) -> Result<Beside, (String, String)> {

@@ -23,7 +23,7 @@ use super::{
     settle_back,
 };
 use crate::account::{MailboxKey, SharedAccount};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Reason};
 use crate::passed::Passed;
 use crate::records::{Layout, Phase, Record, Records, Served};
 use crate::settings::Settings;
@@ -268,6 +268,16 @@ impl Flow {
         memory.last_entry
     }
 
+    /// Somebody else who is on Maildir: whoever came last.
+    pub(super) fn converted_before(&self, record: &Record) -> Option<Arc<Record>> {
+        let converted = |other: &Arc<Record>| {
+            other.phase == Phase::Converted
+                && other.run != record.run
+                && matches!(self.standing(&other.key()), Standing::Maildir { run } if run == other.run)
+        };
+        self.records.all().into_iter().filter(converted).max_by_key(|other| other.started)
+    }
+
     /// What is left of the time after a start in which nothing is committed.
     pub(super) fn grace_left(&self) -> Option<Duration> {
         let until = self.memory().grace_until?;
@@ -444,6 +454,23 @@ impl Mailboxes for Flow {
         Box::pin(async move {
             work.await;
         })
+    }
+
+    fn look_at_site(&self, anew: bool) -> BoxFuture<'_, ()> {
+        let work = self.blocking(move |flow| {
+            if anew {
+                flow.site.forget();
+            }
+            // Logged there, and remembered.
+            let _ = flow.site.check(&flow.settings().config);
+        });
+        Box::pin(async move {
+            work.await;
+        })
+    }
+
+    fn site_trouble(&self) -> Option<Reason> {
+        self.site.trouble()
     }
 
     fn tick(&self) -> BoxFuture<'_, ()> {

@@ -12,7 +12,11 @@ use std::path::Path;
 use crate::records::{Layout, Phase, Record};
 
 /// Its name in the state folder.
-const NAME: &str = "userdb";
+pub(super) const NAME: &str = "userdb";
+
+/// A user that only the map has, and its mail: what Dovecot says of it tells whether it reads the map.
+pub(super) const PROBE: &str = "mailready-probe";
+pub(super) const PROBE_MAIL: &str = "maildir:/nonexistent";
 
 /// Writes the map anew.
 pub(super) fn write<'a>(state: &Path, records: impl Iterator<Item = &'a Record>) -> io::Result<()> {
@@ -26,18 +30,19 @@ pub(super) fn write<'a>(state: &Path, records: impl Iterator<Item = &'a Record>)
     }
     let mut lines: Vec<String> = latest.into_values().filter_map(line).collect();
     lines.sort_unstable();
-    replace(state, lines.concat().as_bytes())
+    lines.insert(0, format!("{PROBE}:::::::userdb_mail={PROBE_MAIL}\n"));
+    // Readable by all: Dovecot's auth process has a user of its own, and the map says no more than where a home is.
+    replace(state, NAME, 0o644, lines.concat().as_bytes())
 }
 
-/// Readable by all: Dovecot's auth process has a user of its own, and the map says no more than where a home is.
-fn replace(state: &Path, content: &[u8]) -> io::Result<()> {
-    let unfinished = state.join(format!(".tmp-{NAME}"));
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&unfinished)?;
+/// Replaces a file of the state folder: the old one or the new one is there, whatever happens.
+pub(super) fn replace(state: &Path, name: &str, mode: u32, content: &[u8]) -> io::Result<()> {
+    let unfinished = state.join(format!(".tmp-{name}"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&unfinished)?;
     file.write_all(content)?;
-    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.sync_all()?;
-    std::fs::rename(&unfinished, state.join(NAME))?;
+    std::fs::rename(&unfinished, state.join(name))?;
     File::open(state)?.sync_all()
 }
 
@@ -106,7 +111,7 @@ mod tests {
         let text = std::fs::read_to_string(state.path().join(NAME)).unwrap();
         assert_eq!(
             text,
-            "ann:::::::userdb_mail=maildir:/home/ann/Maildir\nbob:::::::userdb_mail=maildir:/home/bob/Maildir:LAYOUT=fs\n"
+            "mailready-probe:::::::userdb_mail=maildir:/nonexistent\nann:::::::userdb_mail=maildir:/home/ann/Maildir\nbob:::::::userdb_mail=maildir:/home/bob/Maildir:LAYOUT=fs\n"
         );
     }
 }

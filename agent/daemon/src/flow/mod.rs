@@ -24,6 +24,7 @@ mod settle;
 mod settle_back;
 mod site;
 mod spool;
+mod stage_proof;
 mod stray;
 mod told;
 mod verify;
@@ -39,7 +40,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch as channel;
 
 use crate::account::{Account, MailboxKey, SharedAccount};
-use crate::outcome::{Outcome, Progress, Why};
+use crate::outcome::{Outcome, Progress, Reason, Why};
 use crate::records::Record;
 
 pub use mailboxes::Flow;
@@ -174,6 +175,17 @@ pub trait Mailboxes: Send + Sync {
 
     /// Brings every `begun` run to its end by what the disk says; called once at start, before [`Standing::Unknown`] can vanish.
     fn recover(&self) -> BoxFuture<'_, ()>;
+
+    /// Looks whether the site's readers and deliverers would follow, where something may have changed since the last look; `anew`: also where nothing has. For those who wait for no
+    /// conversion: the log and `status`.
+    fn look_at_site(&self, _anew: bool) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    /// What of the site is in everybody's way, from memory.
+    fn site_trouble(&self) -> Option<Reason> {
+        None
+    }
 
     /// Called about once a second: drains what came to the old places.
     fn tick(&self) -> BoxFuture<'_, ()>;

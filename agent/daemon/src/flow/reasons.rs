@@ -110,6 +110,10 @@ pub(super) fn blocked(block: Block, detail: u64, words: &str, account: &Account)
             format!("{maildir} is gone, or is not the one that was made from the mbox"),
             "bring it back from where it was moved; mail waits in the archive folder".to_owned(),
         ),
+        Block::StageDiffers => (
+            format!("Dovecot shows {detail} things otherwise from the Maildir than from the mbox{named}"),
+            "nothing was changed; compare Dovecot's settings for mbox and Maildir, and report it".to_owned(),
+        ),
         Block::NoRename => (
             "the file system cannot rename without replacing".to_owned(),
             "use a local ext4, xfs or btrfs".to_owned(),

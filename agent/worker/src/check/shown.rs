@@ -1,4 +1,4 @@
-//! What `doveadm -f pager fetch 'mailbox uid date.received.unixtime text'` prints, message by message.
+//! What `doveadm -f pager fetch 'mailbox uid date.received.unixtime text'` prints, message by message; with `guid flags` behind the UID where those were asked for.
 //!
 //! A line a field, the text last and without any escape, then a form feed on a line of its own unless it was the last message. Dovecot is not asked for sizes: of some
 //! messages in an mbox it has a wrong one, and then refuses to show them. So a text ends where the fields of another message begin; a message that
@@ -9,14 +9,18 @@ use std::io::{self, Read};
 
 /// One message as Dovecot shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) mailbox: String,
-    pub(super) uid: u32,
+pub(crate) struct Message {
+    pub(crate) mailbox: String,
+    pub(crate) uid: u32,
     /// INTERNALDATE.
-    pub(super) date: i64,
-    pub(super) size: u64,
+    pub(crate) date: i64,
+    pub(crate) size: u64,
     /// blake3 of its bytes.
-    pub(super) hash: [u8; 32],
+    pub(crate) hash: [u8; 32],
+    /// Empty where it was not asked for.
+    pub(crate) guid: String,
+    /// Likewise.
+    pub(crate) flags: String,
 }
 
 /// All fields before a text are shorter; mailbox names have a limit.
@@ -25,7 +29,7 @@ const FIELDS_MAX: usize = 64 << 10;
 /// Bytes looked at together, all fields of a message among them.
 const PIECE: usize = 512 << 10;
 
-pub(super) struct Shown<R = File> {
+pub(crate) struct Shown<R = File> {
     from: R,
     buffer: Vec<u8>,
     /// What is not read yet begins here.
@@ -34,12 +38,12 @@ pub(super) struct Shown<R = File> {
 }
 
 impl<R: Read> Shown<R> {
-    pub(super) fn new(from: R) -> Self {
+    pub(crate) fn new(from: R) -> Self {
         Self { from, buffer: Vec::with_capacity(PIECE), at: 0, ended: false }
     }
 
     /// The next message; `None` at the end. Anything that is not as above is an error.
-    pub(super) fn next(&mut self) -> io::Result<Option<Message>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Message>> {
         self.fill()?;
         if self.at == self.buffer.len() {
             return Ok(None);
@@ -65,8 +69,8 @@ impl<R: Read> Shown<R> {
                 break;
             }
         }
-        let Fields { mailbox, uid, date } = fields;
-        Ok(Some(Message { mailbox, uid, date, size, hash: *hasher.finalize().as_bytes() }))
+        let Fields { mailbox, uid, guid, flags, date } = fields;
+        Ok(Some(Message { mailbox, uid, date, size, hash: *hasher.finalize().as_bytes(), guid, flags }))
     }
 
     /// Has a whole piece ready, unless there is no more.
@@ -87,6 +91,8 @@ impl<R: Read> Shown<R> {
 struct Fields {
     mailbox: String,
     uid: u32,
+    guid: String,
+    flags: String,
     date: i64,
 }
 
@@ -103,14 +109,17 @@ fn fields(from: &[u8]) -> Option<(Fields, usize)> {
     let mut field = |name: &str| {
         let line = &from[at..];
         let line = &line[..line.iter().take(FIELDS_MAX).position(|byte| *byte == b'\n')?];
+        let value = std::str::from_utf8(line).ok()?.strip_prefix(name)?;
         at += line.len() + 1;
-        std::str::from_utf8(line).ok()?.strip_prefix(name)
+        Some(value)
     };
     let mailbox = field("mailbox: ")?.to_owned();
     let uid = field("uid: ")?.parse().ok()?;
+    let guid = field("guid: ").unwrap_or_default().to_owned();
+    let flags = field("flags: ").unwrap_or_default().to_owned();
     let date = field("date.received.unixtime: ")?.parse().ok()?;
     field("text:").filter(|rest| rest.is_empty())?;
-    Some((Fields { mailbox, uid, date }, at))
+    Some((Fields { mailbox, uid, guid, flags, date }, at))
 }
 
 fn broken() -> io::Error {
@@ -140,6 +149,15 @@ mod tests {
         assert_eq!((second.mailbox.as_str(), second.size), ("INBOX", 0));
         assert_eq!(shown.next().unwrap(), None);
         assert!(Shown::new(&printed[1..]).next().is_err());
+    }
+
+    #[test]
+    fn guid_and_flags_are_read_where_they_were_asked_for() {
+        let printed =
+            b"mailbox: INBOX\nuid: 1\nguid: ab\nflags: \\Seen a\ndate.received.unixtime: 3\ntext:\nx\n";
+        let message = Shown::new(printed.as_slice()).next().unwrap().unwrap();
+        assert_eq!((message.guid.as_str(), message.flags.as_str()), ("ab", "\\Seen a"));
+        assert_eq!((message.date, message.size), (3, 2));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Frame, Garbled, SIZE, only};
 ///
 /// | purpose | job's fd | orders and their answers |
 /// |---|---|---|
-/// | `convert` | the spool | `Stage` → `Staged`, (`Spool`), `Refresh` → `Staged`, `Confirm` → `Confirmed` or `Changed`, `Commit` → `Committed`, `Release` → `Done` |
+/// | `convert` | the spool | `Stage` → `Staged`, (`Spool`), `Refresh` → `Staged`, (`ProofPrepare` → `CheckPrepared`, `ProofMbox`, `ProofStage`, `ProofBoxes`, `ProofDone` → `Obeyed`), `Confirm` → `Confirmed` or `Changed`, `Commit` → `Committed`, `Release` → `Done` |
 /// | `drain` | none | `Probe` → `Probed`, `Refresh` → `Staged`, `Confirm` → `Confirmed` or `Changed`, `SetAside` → `Committed`, `Stands` → `Obeyed`, `Extract` → `Extracted`, `DrainFolders` → `Drained`, `Forgotten` (no answer), `LetGo` → `Drained`, `TakeStray` → `Drained`, `Release` → `Done` |
 /// | `rollback` | the back file, empty, open for reading and writing | `Probe` → `Probed`, (`Spool`), `BackStage` → `BackStaged`, `BackMark` → `Obeyed`, `BackConfirm` → `BackConfirmed` or `Changed`, `Withdraw` → `Withdrawn`, `BackFolders` → `BackPlaced`, `BackRest` → `BackPlaced`, `BackDone` → `Done` |
 /// | `verify` | the original spool | `CheckPrepare` → `CheckPrepared`, `CheckCompare` → `Checked`, `Release` → `Done` |
@@ -82,6 +82,16 @@ pub enum Order {
     CheckPrepare,
     /// Compare what that prints (fd: a pipe or a file) with the receipts and with the Maildir.
     CheckCompare,
+    /// Lay out copies of the mboxes (`WORK/proof-RUNID/mbox/inbox` and `mbox/root/`) and of the stage (`WORK/proof-RUNID/stage/`) for Dovecot to read. Holds no lock.
+    ProofPrepare,
+    /// What Dovecot shows of the mboxes' copies. fd: a pipe, the output of `doveadm` with [`crate::PROOF_ARGUMENTS`].
+    ProofMbox,
+    /// The same of the stage's copy.
+    ProofStage,
+    /// What it says of the stage's mailboxes (fd: told, as for `Stage`); with this the three are compared.
+    ProofBoxes,
+    /// Remove the copies.
+    ProofDone,
 }
 
 impl Order {
@@ -117,6 +127,11 @@ impl Order {
             Self::Stands => Frame::new(22, []),
             Self::LetGo => Frame::new(23, []),
             Self::TakeStray => Frame::new(24, []),
+            Self::ProofPrepare => Frame::new(25, []),
+            Self::ProofMbox => Frame::new(26, []),
+            Self::ProofStage => Frame::new(27, []),
+            Self::ProofBoxes => Frame::new(28, []),
+            Self::ProofDone => Frame::new(29, []),
         };
         frame.bytes()
     }
@@ -152,6 +167,11 @@ impl Order {
             22 => Self::Stands,
             23 => Self::LetGo,
             24 => Self::TakeStray,
+            25 => Self::ProofPrepare,
+            26 => Self::ProofMbox,
+            27 => Self::ProofStage,
+            28 => Self::ProofBoxes,
+            29 => Self::ProofDone,
             _ => return Err(Garbled),
         };
         only(order, order.encode(), packet)
@@ -172,7 +192,7 @@ mod tests {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
             seen.push(kind);
         }
-        assert_eq!(seen, (1..=24).collect::<Vec<u8>>());
+        assert_eq!(seen, (1..=29).collect::<Vec<u8>>());
         for order in [
             Order::Extract { entry: 3, from: None },
             Order::Extract { entry: u64::MAX, from: Some(0) },

@@ -76,6 +76,8 @@ codes! {
         OriginalLost = 24 "original-lost",
         /// A mailbox does not read as an mbox at this moment, and another program is at work in it; detail: position. It passes.
         Rewritten = 25 "rewritten",
+        /// Dovecot shows the stage otherwise than the mbox; detail: how many differences.
+        StageDiffers = 26 "stage-differs",
     }
 }
 
@@ -158,5 +160,9 @@ codes! {
         LetGoFolder = 37 "let_go_folder",
         /// Carrying mail out of a Maildir that a deliverer made anew after a rollback.
         TakeStray = 38 "take_stray",
+        /// Laying copies of mboxes and stage out for Dovecot.
+        ProofPrepare = 39 "proof_prepare",
+        /// Comparing what it shows of them.
+        ProofCompare = 40 "proof_compare",
     }
 }
