@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use mailready_mailbox::Tree;
 use mailready_mailbox::extract::ArchiveEntry;
 use mailready_mailbox::layout::INBOX;
 use mailready_mailbox::marker::Marker;
@@ -40,6 +41,9 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel) -> Result<(), Stop> {
                 let (maildir, marker) = committed(task)?;
                 late::deliver(task.place, maildir.as_fd())?;
                 channel.say(drain_folders::drain(task, &maildir, &marker)?)?;
+            }
+            (Order::Discard, _) => {
+                Tree::remove_kept(task.place.work()).map_err(Stop::engine(Step::Abort))?;
             }
             (Order::Forgotten { entry }, _) => inbox(task, entry).forget()?,
             (Order::Refresh, _) => {

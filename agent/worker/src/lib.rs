@@ -60,6 +60,10 @@ pub(crate) enum Stop {
     AgentGone,
     /// The agent wants it undone.
     Abort,
+    /// The agent wants it undone, and what was staged kept for the next attempt.
+    Leave,
+    /// A long pass was stopped, since the agent has something to say or is gone.
+    Interrupted,
 }
 
 impl Stop {
@@ -99,7 +103,7 @@ impl Stop {
                 note(&format!("engine {} of mailbox {position}: {error}", step.word()));
             }
             match error {
-                Error::Cancelled => Stop::Abort,
+                Error::Cancelled => Stop::Interrupted,
                 Error::NotMbox { offset, .. } => Stop::blocked(Block::NotMbox, offset),
                 Error::Blocked { reason, .. } => {
                     let block = match reason {
@@ -191,7 +195,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(64);
     };
     match run(&mut channel) {
-        Ok(()) | Err(Stop::Abort | Stop::AgentGone) => ExitCode::SUCCESS,
+        Ok(()) | Err(Stop::Abort | Stop::Leave | Stop::Interrupted | Stop::AgentGone) => ExitCode::SUCCESS,
         Err(Stop::Say(report)) => {
             // Fails only if the agent is gone, and then nobody is left to be told.
             let _ = channel.say(report);

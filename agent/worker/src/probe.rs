@@ -80,7 +80,7 @@ pub(crate) fn probe(task: Task<'_>) -> Result<Report, Stop> {
     let Some(marker) = marker else {
         step(Step::Abort, task.run);
         late::save(task.run, task.place)?;
-        convert::clean_up(task.place, task.run);
+        convert::clean_up(task.place, task.run, convert::Fate::Kept);
         return Ok(Report::Probed {
             committed: false,
             withdrawn: false,

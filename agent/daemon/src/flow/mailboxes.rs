@@ -11,6 +11,7 @@ use mailready_worker::job::{self, Job, Locks, Purpose};
 use tokio::sync::watch as channel;
 
 use super::dovecot::Dovecot;
+use super::kept::{self, Kept};
 use super::late::Late;
 use super::sessions::Sessions;
 use super::site::Site;
@@ -47,6 +48,7 @@ pub struct Flow {
     pub(super) sessions: Sessions,
     pub(super) site: Site,
     memory: Mutex<Memory>,
+    pub(super) kept: Kept,
     pub(super) watch: Mutex<Watch>,
     myself: std::sync::Weak<Flow>,
 }
@@ -106,12 +108,14 @@ impl Flow {
             memory.standings.insert(record.key(), standing);
         }
         let watch = Watch::new()?;
+        let kept = Kept::open(&settings.borrow().config.agent.state);
         Ok(Arc::new_cyclic(|myself| Self {
             settings,
             records,
             sessions,
             site: Site::default(),
             memory: Mutex::new(memory),
+            kept,
             watch: Mutex::new(watch),
             myself: myself.clone(),
         }))
@@ -184,6 +188,7 @@ impl Flow {
             );
         }
         self.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
+        self.kept.forget(&record.key());
         self.watch_places(record);
     }
 
@@ -336,6 +341,7 @@ impl Flow {
             self.settle_run(&run);
         }
         self.look_after_late_mail(&self.settings());
+        kept::sweep(self, &self.settings());
     }
 
     fn blocking<T: Send + 'static>(

@@ -9,6 +9,7 @@ mod dovecot;
 mod drain;
 mod file_lease;
 mod gate;
+mod kept;
 mod late;
 mod location;
 mod mailboxes;
