@@ -147,6 +147,10 @@ pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> R
         }
         rig.wait_settled(&second, false)?;
         check_mail(rig, work, &second)?;
+        if rig.has_kept_stage()? {
+            let got = second.log.tail();
+            return Err(LabError::Protocol { asked: "that nothing of the dead run is left".into(), got });
+        }
     }
     if work == Work::Rollback {
         if ended == Ended::Maildir {

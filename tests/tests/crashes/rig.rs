@@ -260,6 +260,15 @@ impl Rig {
             .is_ok_and(|spool| !spool.windows(LATE.len()).any(|at| at == LATE.as_bytes()))
     }
 
+    /// Whether the work folder holds what an interrupted conversion has left for the next one.
+    pub fn has_kept_stage(&self) -> Result<bool> {
+        let work = format!("{}/.mailready", self.user.home());
+        self.machine.inside(|| {
+            let entries = fs::read_dir(work).into_iter().flatten().flatten();
+            entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("kept-"))
+        })
+    }
+
     fn left_over(&self, drained: bool) -> Result<Vec<String>> {
         let home = self.user.home();
         let work = format!("{home}/.mailready");
