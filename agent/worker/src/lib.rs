@@ -217,6 +217,9 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
     let place = place::Place::open(&job)?;
     let sandboxed = sandbox::enter(&place).map_err(Stop::failed(Step::Sandbox))?;
     let task = Task { job: &job, run: &run, rules: &rules, place: &place };
+    if matches!(job.purpose, Purpose::Drain | Purpose::Rollback) {
+        check::remove_left_behind(task);
+    }
     let indexed = match (job.purpose, &spool) {
         (Purpose::Convert, Some(spool)) => judge::before_anything(task, spool)?,
         _ => look::index_folder(place.index(), None).map_err(Stop::failed(Step::Open))?.is_some(),

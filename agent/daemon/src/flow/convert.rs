@@ -127,7 +127,7 @@ impl Attempt<'_> {
                 // Stopped, or put off: the next attempt goes on with what was staged. Anything else may have been the stage's own fault, or for want of room.
                 let goes_on = matches!(outcome, Outcome::Stopped | Outcome::Busy(_)) && worker.is_some();
                 if goes_on {
-                    self.flow.kept.remember(&self.record);
+                    self.flow.stages.remember(&self.record);
                 }
                 if worker.is_none_or(if goes_on { Worker::leave } else { Worker::abort }) {
                     self.forget(&spool);

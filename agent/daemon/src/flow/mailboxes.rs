@@ -11,11 +11,11 @@ use mailready_worker::job::{self, Job, Locks, Purpose};
 use tokio::sync::watch as channel;
 
 use super::dovecot::Dovecot;
-use super::kept::{self, Kept};
 use super::late::Late;
 use super::sessions::Sessions;
 use super::site::Site;
 use super::spool::LockSet;
+use super::stages::{self, Stages};
 use super::watch::Watch;
 use super::{
     Ask, Bind, BoxFuture, Checked, LeaseId, Mailboxes, RolledBack, Standing, map, reasons, settle,
@@ -48,7 +48,7 @@ pub struct Flow {
     pub(super) sessions: Sessions,
     pub(super) site: Site,
     memory: Mutex<Memory>,
-    pub(super) kept: Kept,
+    pub(super) stages: Stages,
     pub(super) watch: Mutex<Watch>,
     myself: std::sync::Weak<Flow>,
 }
@@ -108,14 +108,14 @@ impl Flow {
             memory.standings.insert(record.key(), standing);
         }
         let watch = Watch::new()?;
-        let kept = Kept::open(&settings.borrow().config.agent.state);
+        let stages = Stages::open(&settings.borrow().config.agent.state);
         Ok(Arc::new_cyclic(|myself| Self {
             settings,
             records,
             sessions,
             site: Site::default(),
             memory: Mutex::new(memory),
-            kept,
+            stages,
             watch: Mutex::new(watch),
             myself: myself.clone(),
         }))
@@ -188,7 +188,7 @@ impl Flow {
             );
         }
         self.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
-        self.kept.forget(&record.key());
+        self.stages.forget(&record.key());
         self.watch_places(record);
     }
 
@@ -341,7 +341,7 @@ impl Flow {
             self.settle_run(&run);
         }
         self.look_after_late_mail(&self.settings());
-        kept::sweep(self, &self.settings());
+        stages::sweep(self, &self.settings());
     }
 
     fn blocking<T: Send + 'static>(

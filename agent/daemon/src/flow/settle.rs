@@ -41,7 +41,7 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
         if let Err(error) = spool.remove_tombstone(&run, 0) {
             return reasons::spool(&error);
         }
-        flow.kept.remember(record);
+        flow.stages.remember(record);
         if let Err(error) = flow.records.remove(run.as_str()) {
             return Outcome::Failed(Reason::new("state", error.to_string(), "see to the state folder"));
         }

@@ -2,8 +2,10 @@
 //!
 //! Killed, stopped or put off, a conversion leaves `WORK/kept-RUNID`, and the next one takes its message files over instead of writing them again. Usually that comes soon:
 //! at the user's next arrival, or when the queue tries a busy mailbox again. If it does not, the room must not be taken for ever, so each is remembered here, one file a run under
-//! `STATE/kept`, until a conversion has used it or [`KEPT_FOR`] has passed; then a worker removes it. The mail hangs on none of this: with the folder deleted, a stage that nobody comes for stays in its user's
+//! `STATE/stages`, until a conversion has used it or [`KEPT_FOR`] has passed; then a worker removes it. The mail hangs on none of this: with the folder deleted, a stage that nobody comes for stays in its user's
 //! work folder until somebody does.
+//!
+//! Copies that a verification has Dovecot read are remembered in the same way while it lasts: an agent that dies meanwhile leaves them behind.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +29,7 @@ const KEPT_FOR: Duration = Duration::from_secs(4 * 24 * 60 * 60);
 const RETRY: Duration = Duration::from_secs(60 * 60);
 
 /// What is remembered of kept stages.
-pub(super) struct Kept {
+pub(super) struct Stages {
     /// `None`: it cannot be had, and nothing is remembered.
     shelf: Option<Shelf>,
     of: Mutex<BTreeMap<String, Entry>>,
@@ -39,9 +41,9 @@ struct Entry {
     tried: Option<Instant>,
 }
 
-impl Kept {
+impl Stages {
     pub(super) fn open(state: &Path) -> Self {
-        let path = state.join("kept");
+        let path = state.join("stages");
         let shelf = Shelf::open(path.clone())
             .inspect_err(|error| {
                 tracing::warn!("{}: kept stages are not remembered: {error}", path.display())
@@ -115,16 +117,16 @@ impl Kept {
 
 /// Removes one kept stage that nobody has come for, if there is one.
 pub(super) fn sweep(flow: &Flow, settings: &Settings) {
-    let Some(record) = flow.kept.due(super::unix_seconds()) else { return };
+    let Some(record) = flow.stages.due(super::unix_seconds()) else { return };
     let Some(_turn) = flow.turn(&record.key()) else { return };
     match discard(flow, settings, &record) {
         Ok(()) => {
             tracing::info!(user = ?record.user, run = record.run, "removed a stage that nobody came for");
-            flow.kept.forget(&record.key());
+            flow.stages.forget(&record.key());
         }
         Err(error) => {
             tracing::debug!(user = ?record.user, run = record.run, "a kept stage is not removed yet: {error}");
-            flow.kept.failed(&record.run);
+            flow.stages.failed(&record.run);
         }
     }
 }
