@@ -36,6 +36,13 @@ pub enum Order {
     Count,
     /// It is stopped before its call of this number, until it may go on.
     Stop(usize),
+    /// It is stopped before the `nth` call of this kind, until it may go on.
+    Hold {
+        /// From 1.
+        nth: usize,
+        /// Which calls.
+        kind: String,
+    },
     /// Before the `nth` call of this kind (see [`Place::kind`]) there is a death. The number of a call among all calls is no
     /// good for this: threads overtake each other.
     Kill {
@@ -63,6 +70,7 @@ impl fmt::Display for Order {
         match self {
             Self::Count => f.write_str("count"),
             Self::Stop(number) => write!(f, "stop {number}"),
+            Self::Hold { nth, kind } => write!(f, "hold it {nth} {kind}"),
             Self::Kill { nth, kind, whom } => write!(f, "kill {whom} {nth} {kind}"),
         }
     }
@@ -76,6 +84,7 @@ impl FromStr for Order {
         match text.splitn(4, ' ').collect::<Vec<_>>().as_slice() {
             ["count"] => Ok(Self::Count),
             ["stop", at] => Ok(Self::Stop(number(at)?)),
+            ["hold", _, nth, kind] => Ok(Self::Hold { nth: number(nth)?, kind: (*kind).to_owned() }),
             ["kill", whom, nth, kind] => {
                 let all = [Whom::Itself, Whom::Others, Whom::All];
                 let whom = all.into_iter().find(|each| each.to_string() == *whom);
@@ -269,7 +278,8 @@ mod tests {
     #[test]
     fn an_order_is_read_as_it_was_written() {
         let kill = Order::Kill { nth: 2, kind: "dash write /tmp/f#".into(), whom: Whom::Others };
-        for order in [Order::Count, Order::Stop(7), kill] {
+        let hold = Order::Hold { nth: 3, kind: "dash write /tmp/f#".into() };
+        for order in [Order::Count, Order::Stop(7), hold, kill] {
             assert_eq!(order.to_string().parse(), Ok(order));
         }
         assert!("stop".parse::<Order>().is_err());

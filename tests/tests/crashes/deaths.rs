@@ -18,6 +18,8 @@ pub enum Work {
     Drain,
     /// The way back, likewise.
     Rollback,
+    /// The proof, likewise.
+    Verification,
 }
 
 /// A place of the work, by what it is instead of by its number: threads overtake each other.
@@ -97,7 +99,7 @@ pub fn count(rig: &Rig, work: Work, before: &Before) -> Result<Vec<Place>> {
 
 /// The model has a way back of its own, which is explored and not followed: its steps have other names.
 fn check_trace(work: Work, traced: &Before) -> Result<(), String> {
-    if work == Work::Rollback { Ok(()) } else { trace::check(traced) }
+    if matches!(work, Work::Rollback | Work::Verification) { Ok(()) } else { trace::check(traced) }
 }
 
 /// Has the agent do its work and end, unless it dies.
@@ -113,6 +115,11 @@ fn carry_out(rig: &Rig, work: Work, agent: &mut Daemon) -> Result<()> {
                 rig.roll_back()?;
             }
         }
+        Work::Verification => {
+            if agent.is_running() {
+                rig.verify()?;
+            }
+        }
         // The agent does it by itself: done, or dead, or its worker was and it has tried again.
         Work::Drain => rig.wait_drained_or_dead(agent)?,
     }
@@ -122,11 +129,18 @@ fn carry_out(rig: &Rig, work: Work, agent: &mut Daemon) -> Result<()> {
     Ok(())
 }
 
-/// Kills `whom` at a spot of the work; `None` if the work did not come to it.
+/// Kills `whom` at a spot of the work; `None` if the work did not come to it. `wiped`: before the next start everything that the agent keeps besides records and holds is
+/// deleted.
 ///
 /// # Errors
 /// Whatever was not as it must be afterwards.
-pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> Result<Option<Death>> {
+pub fn die(
+    rig: &Rig,
+    work: Work,
+    before: &Before,
+    spot: &Spot,
+    (whom, wiped): (Whom, bool),
+) -> Result<Option<Death>> {
     rig.restore()?;
     let mut first = rig.start_traced(&Order::Kill { nth: spot.nth, kind: spot.kind.clone(), whom })?;
     carry_out(rig, work, &mut first)?;
@@ -136,6 +150,9 @@ pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> R
     // The agent was killed, or ended in good order after its worker's death: nobody is at work now but, for a moment, an
     // orphaned worker. This is the state in which the death left the disk.
     rig.check_places()?;
+    if wiped {
+        rig.wipe()?;
+    }
     let second = rig.start_plain()?;
     let ended = rig.wait_settled(&second, work == Work::Drain)?;
     check_mail(rig, work, &second)?;
@@ -148,6 +165,16 @@ pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> R
         rig.wait_settled(&second, false)?;
         check_mail(rig, work, &second)?;
         if rig.has_kept_stage()? {
+            let got = second.log.tail();
+            return Err(LabError::Protocol { asked: "that nothing of the dead run is left".into(), got });
+        }
+    }
+    if work == Work::Verification {
+        let said = rig.verify_when_it_can()?;
+        if !said.contains("\"answer\":\"verified\"") {
+            return Err(LabError::Protocol { asked: "a verification after the death".into(), got: said });
+        }
+        if rig.has_kept_stage()? || rig.remembers_stages()? {
             let got = second.log.tail();
             return Err(LabError::Protocol { asked: "that nothing of the dead run is left".into(), got });
         }
@@ -175,7 +202,7 @@ fn check_mail(rig: &Rig, work: Work, agent: &Daemon) -> Result<()> {
         Err(LabError::Protocol { asked: "the mail as it was".into(), got })
     };
     match work {
-        Work::Conversion | Work::Rollback => {
+        Work::Conversion | Work::Rollback | Work::Verification => {
             let found = Differences::between(&rig.expected, &after);
             if found.is_empty() { Ok(()) } else { wrong(found.to_string()) }
         }
