@@ -78,6 +78,7 @@ pub fn prepare(rig: &Rig, work: Work) -> Result<Before> {
         if work == Work::Drain {
             rig.deliver_late()?;
         }
+        rig.let_time_pass()?;
         before.push(trace::lines(&agent));
     }
     rig.save()?;

@@ -108,6 +108,15 @@ impl Rig {
         save(&self.machine)
     }
 
+    /// As if the conversion had been a while ago. Dovecot looks again at a Maildir that has changed within the second, and a rollback then writes again what it wrote: the first lives would come to
+    /// places that later ones, from the same copy, never see.
+    pub fn let_time_pass(&self) -> Result<()> {
+        let maildir = format!("{}/Maildir", self.user.home());
+        self.machine
+            .run("find", [maildir.as_str(), "-type", "d", "-exec", "touch", "-d", "1 hour ago", "{}", "+"])
+            .map(drop)
+    }
+
     /// Puts it back as it was saved.
     pub fn restore(&self) -> Result<()> {
         restore(&self.machine)
