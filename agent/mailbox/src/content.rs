@@ -6,11 +6,10 @@
 use crate::filter::Filter;
 use crate::fingerprint::Fingerprint;
 use crate::header::{Fed, Hidden};
+use crate::salvage::{Salvage, Twin};
 use crate::split::{HeaderEnd, Splitter};
 use crate::{Error, Result, Server, dir};
 use nix::fcntl::{RenameFlags, renameat2};
-use nix::sys::stat::futimens;
-use nix::sys::time::TimeSpec;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
@@ -24,6 +23,7 @@ pub(crate) struct Reader<'d> {
     /// Folder for what cannot be held: `tmp/` of a Maildir, say. `None`: it is only counted.
     overflow_dir: Option<BorrowedFd<'d>>,
     overflows: u64,
+    salvage: Option<&'d Salvage>,
 }
 
 /// A message's bytes, as clients see them.
@@ -36,12 +36,21 @@ pub(crate) struct Content {
 /// What could not be held: where it is, and what was counted of it.
 struct Overflow {
     name: String,
-    /// `None`: nobody is going to store it.
-    file: Option<File>,
+    sink: Sink,
     hasher: blake3::Hasher,
     size: u64,
     bare_line_feeds: u64,
     ends_with_cr: bool,
+}
+
+/// Where an overflow goes.
+enum Sink {
+    /// Nobody is going to store it.
+    Nowhere,
+    /// A file of its own.
+    File(File),
+    /// This file holds all of it so far.
+    Twin(Twin),
 }
 
 /// What a message's bytes amount to.
@@ -56,12 +65,17 @@ pub(crate) struct Measure {
 impl<'d> Reader<'d> {
     /// By the rules of this server.
     pub(crate) fn new(server: Server, overflow_dir: BorrowedFd<'d>) -> Self {
-        Reader { filter: Filter::of(server), overflow_dir: Some(overflow_dir), overflows: 0 }
+        Reader { filter: Filter::of(server), overflow_dir: Some(overflow_dir), overflows: 0, salvage: None }
+    }
+
+    /// Large messages may have their file already.
+    pub(crate) fn with(self, salvage: &'d Salvage) -> Self {
+        Reader { salvage: Some(salvage), ..self }
     }
 
     /// For messages that are measured and then discarded.
     pub(crate) fn measuring() -> Self {
-        Reader { filter: Filter::of(Server::Dovecot), overflow_dir: None, overflows: 0 }
+        Reader { filter: Filter::of(Server::Dovecot), overflow_dir: None, overflows: 0, salvage: None }
     }
 
     /// Reads the message that the splitter stands at. `tell` hears its hidden headers and answers with the Content-Length to go
@@ -144,11 +158,15 @@ impl<'d> Reader<'d> {
                 // No reader takes a name with a dot in front for mail.
                 let name = format!(".mailready-large-{}", self.overflows);
                 self.overflows += 1;
-                let file = self.overflow_dir.map(|folder| dir::create_file(folder, &name)).transpose()?;
-                Box::new(Overflow::new(file, name))
+                let sink = match (self.overflow_dir, self.salvage.and_then(|s| s.twin(&content.held))) {
+                    (_, Some(twin)) => Sink::Twin(twin),
+                    (Some(folder), None) => Sink::File(dir::create_file(folder, &name)?),
+                    (None, None) => Sink::Nowhere,
+                };
+                Box::new(Overflow::new(sink, name))
             }
         };
-        overflow.take(&content.held)?;
+        overflow.take(&content.held, self.overflow_dir)?;
         content.held.clear();
         content.overflow = Some(overflow);
         Ok(())
@@ -156,10 +174,10 @@ impl<'d> Reader<'d> {
 }
 
 impl Overflow {
-    fn new(file: Option<File>, name: String) -> Self {
+    fn new(sink: Sink, name: String) -> Self {
         Overflow {
             name,
-            file,
+            sink,
             hasher: blake3::Hasher::new(),
             size: 0,
             bare_line_feeds: 0,
@@ -167,14 +185,29 @@ impl Overflow {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<()> {
-        if let Some(file) = &mut self.file {
+    fn take(&mut self, bytes: &[u8], folder: Option<BorrowedFd<'_>>) -> Result<()> {
+        if let (Sink::Twin(twin), Some(folder)) = (&self.sink, folder)
+            && !twin.goes_on(bytes, self.size)
+        {
+            self.leave_twin(folder)?;
+        }
+        if let Sink::File(file) = &mut self.sink {
             file.write_all(bytes).map_err(Error::io("write", &self.name))?;
         }
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         self.bare_line_feeds += bare_line_feeds(bytes, self.ends_with_cr);
         self.ends_with_cr = bytes.last().map_or(self.ends_with_cr, |b| *b == b'\r');
+        Ok(())
+    }
+
+    /// The message is another one after all: what has come of it so far gets a file of its own.
+    fn leave_twin(&mut self, folder: BorrowedFd<'_>) -> Result<()> {
+        if let Sink::Twin(twin) = &self.sink {
+            let mut file = dir::create_file(folder, &self.name)?;
+            twin.copy(self.size, &mut file)?;
+            self.sink = Sink::File(file);
+        }
         Ok(())
     }
 }
@@ -194,18 +227,20 @@ impl Content {
         }
     }
 
-    /// Gives the message its file: `name` in `folder`, which must not exist, with `date` as its time. Not synced.
+    /// Gives the message its file: `name` in `folder`, which must not exist. Not synced.
     pub(crate) fn store(
         mut self,
         overflow_dir: BorrowedFd<'_>,
         folder: BorrowedFd<'_>,
         name: &str,
-        date: i64,
     ) -> Result<File> {
         let file = match self.overflow.take() {
-            Some(overflow) => {
+            Some(mut overflow) => {
+                overflow.leave_twin(overflow_dir)?;
                 // Nobody stores what was only to be measured.
-                let file = overflow.file.ok_or_else(|| Error::io("name", name)(nix::errno::Errno::EBADF))?;
+                let Sink::File(file) = overflow.sink else {
+                    return Err(Error::io("name", name)(nix::errno::Errno::EBADF));
+                };
                 renameat2(overflow_dir, overflow.name.as_str(), folder, name, RenameFlags::RENAME_NOREPLACE)
                     .map_err(Error::io("name", name))?;
                 file
@@ -216,15 +251,39 @@ impl Content {
                 file
             }
         };
-        // INTERNALDATE is the file's time.
-        futimens(&file, &TimeSpec::UTIME_OMIT, &TimeSpec::new(date, 0))
-            .map_err(Error::io("set the time of", name))?;
         Ok(file)
+    }
+
+    /// The file that an earlier stage has made of the same bytes: `name` in `folder` now.
+    pub(crate) fn find(
+        &mut self,
+        salvage: &Salvage,
+        measure: &Measure,
+        folder: BorrowedFd<'_>,
+        name: &str,
+    ) -> Option<File> {
+        let Some(overflow) = &mut self.overflow else {
+            return salvage.take(measure.hash.as_bytes(), measure.size, folder, name);
+        };
+        match std::mem::replace(&mut overflow.sink, Sink::Nowhere) {
+            // It may go on behind the message's end.
+            Sink::Twin(twin) if twin.size == overflow.size => match twin.take(folder, name) {
+                Ok(file) => return Some(file),
+                Err(twin) => overflow.sink = Sink::Twin(twin),
+            },
+            other => overflow.sink = other,
+        }
+        None
     }
 
     /// Forgets a message that gets no file.
     pub(crate) fn discard(self, overflow_dir: BorrowedFd<'_>) -> Result<()> {
-        self.overflow.map_or(Ok(()), |overflow| dir::unlink(overflow_dir, &overflow.name))
+        match self.overflow {
+            Some(overflow) if matches!(overflow.sink, Sink::File(_)) => {
+                dir::unlink(overflow_dir, &overflow.name)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Its bytes, if they could be held.

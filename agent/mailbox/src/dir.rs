@@ -4,7 +4,8 @@ use crate::{Error, Result};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -84,6 +85,12 @@ pub(crate) fn move_if_there(
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(e) => Err(Error::io("move", old)(e)),
     }
+}
+
+/// Gives a file its time, unix seconds: in a Maildir that is the INTERNALDATE.
+pub(crate) fn set_time(file: &File, name: &str, seconds: i64) -> Result<()> {
+    futimens(file, &TimeSpec::UTIME_OMIT, &TimeSpec::new(seconds, 0))
+        .map_err(Error::io("set the time of", name))
 }
 
 /// Makes what was done to a folder or file durable.

@@ -205,7 +205,9 @@ impl Job<'_> {
             namer.base(&mut name, sequence, measure.size, measure.virtual_size);
             let flags: String = meta.flags.letters().collect();
             let date = stamp.map_or(arrived, |stamp| stamp.unix_seconds(&mut local));
-            let file = content.store(self.drain, self.drain, &file_name(&name, false, &flags), date)?;
+            let name = file_name(&name, false, &flags);
+            let file = content.store(self.drain, self.drain, &name)?;
+            dir::set_time(&file, &name, date)?;
             self.syncer.take(file);
             self.messages += 1;
         }

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`tree`] | all mailboxes of a user as one Maildir under construction; the seal |
 //! | [`stage`] | one of them: one streaming pass over its mbox; the rest |
+//! | [`salvage`] | message files of an earlier stage, taken over |
 //! | [`layout`] | where a mailbox lies in the tree, and which names can be kept |
 //! | [`index`] | Dovecot's index, carried over |
 //! | [`verify`] | the stage read back from disk and compared with its receipt |
@@ -60,6 +61,7 @@ mod reading;
 pub mod receipt;
 pub mod rules;
 pub mod run_id;
+pub mod salvage;
 mod split;
 pub mod stage;
 pub mod subscriptions;

@@ -7,6 +7,7 @@ use crate::content::Content;
 use crate::durable::Syncer;
 use crate::line_file::LineFile;
 use crate::names::Namer;
+use crate::salvage::Salvage;
 use crate::stage::file_name;
 use crate::{Result, dir, keywords, receipt, uidlist};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -127,23 +128,33 @@ impl Output {
     }
 
     /// Carries out orders until there are no more.
-    pub(crate) fn work(&mut self, batches: &Receiver<Vec<Order>>, syncer: &Syncer) -> Result<()> {
+    pub(crate) fn work(
+        &mut self,
+        batches: &Receiver<Vec<Order>>,
+        syncer: &Syncer,
+        salvage: &Salvage,
+    ) -> Result<()> {
         for order in batches.iter().flatten() {
             match order {
                 Order::UidlistHead(line) => self.uidlist.write(&line)?,
-                Order::Message(message) => self.write(message, syncer)?,
+                Order::Message(message) => self.write(message, syncer, salvage)?,
             }
         }
         Ok(())
     }
 
-    fn write(&mut self, message: Message, syncer: &Syncer) -> Result<()> {
-        let Message { number, offset, length, date, uid, ids, flags, home, content } = message;
+    fn write(&mut self, message: Message, syncer: &Syncer, salvage: &Salvage) -> Result<()> {
+        let Message { number, offset, length, date, uid, ids, flags, home, mut content } = message;
         let measure = content.measure();
         let mut base = String::with_capacity(112);
         self.namer.base(&mut base, number, measure.size, measure.virtual_size);
         let name = file_name(&base, home == Home::Cur, &flags);
-        let file = content.store(self.tmp.as_fd(), self.homes.of(home), &name, date)?;
+        let folder = self.homes.of(home);
+        let file = match content.find(salvage, &measure, folder, &name) {
+            Some(file) => file,
+            None => content.store(self.tmp.as_fd(), folder, &name)?,
+        };
+        dir::set_time(&file, &name, date)?;
         syncer.take(file);
         self.last = Some(Written { home, name, receipt: self.receipt.len(), uidlist: self.uidlist.len() });
         self.uidlist.write_with(|text| uidlist::line(text, uid, &ids, &base))?;

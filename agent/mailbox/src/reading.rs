@@ -6,6 +6,7 @@ use crate::meta::{Folder, Meta, Position};
 use crate::names::now;
 use crate::output::{Home, Message, Order};
 use crate::rules::LocalTime;
+use crate::salvage::Salvage;
 use crate::split::Splitter;
 use crate::stage::Plan;
 use crate::{Error, OnProgress, Progress, Result, keywords, run_id, uidlist};
@@ -76,6 +77,7 @@ pub(crate) struct Reading<'s> {
     batch: Vec<Order>,
     batch_bytes: usize,
     tmp: BorrowedFd<'s>,
+    salvage: &'s Salvage,
 }
 
 impl<'s> Reading<'s> {
@@ -85,9 +87,9 @@ impl<'s> Reading<'s> {
         state: &'s mut State,
         (head_written, guids): (bool, Given),
         orders: SyncSender<Vec<Order>>,
-        tmp: BorrowedFd<'s>,
+        (tmp, salvage): (BorrowedFd<'s>, &'s Salvage),
     ) -> Self {
-        Reading { plan, state, head_written, guids, orders, batch: Vec::new(), batch_bytes: 0, tmp }
+        Reading { plan, state, head_written, guids, orders, batch: Vec::new(), batch_bytes: 0, tmp, salvage }
     }
 
     /// Reads to the end; returns the hash of all bytes of the mbox.
@@ -96,7 +98,7 @@ impl<'s> Reading<'s> {
         mut split: Splitter<'_>,
         progress: OnProgress<'_>,
     ) -> Result<blake3::Hasher> {
-        let mut reader = Reader::new(self.plan.rules.server, self.tmp);
+        let mut reader = Reader::new(self.plan.rules.server, self.tmp).with(self.salvage);
         let mut meta = Meta::default();
         let mut local = LocalTime::after(&self.plan.rules.zone, self.state.local_offset);
         while let Some(head) = split.next_message()? {

@@ -16,6 +16,7 @@ use crate::meta::Folder;
 use crate::names::Namer;
 use crate::output::{Closed, Home, Homes, Output};
 use crate::reading::{Given, Reading, State};
+use crate::salvage::Salvage;
 use crate::split::Splitter;
 use crate::window::Window;
 use crate::{
@@ -64,6 +65,8 @@ pub(crate) struct Ground {
     pub(crate) run: RunId,
     pub(crate) sync: SyncHow,
     pub(crate) syncer: Syncer,
+    /// What earlier stages have left.
+    pub(crate) salvage: Salvage,
 }
 
 /// What a mailbox of a stage holds.
@@ -249,17 +252,17 @@ impl Stage {
         let small = end - from <= SMALL;
         let (orders, queue) = sync_channel(if small { IN_SMALL } else { IN_FLIGHT });
         let so_far = (out.uidlist.len() > 0, guids);
-        let mut reading = Reading::new(&self.plan, &mut self.state, so_far, orders, tmp.as_fd());
-        let syncer = &self.ground.syncer;
+        let (syncer, salvage) = (&self.ground.syncer, &self.ground.salvage);
+        let mut reading = Reading::new(&self.plan, &mut self.state, so_far, orders, (tmp.as_fd(), salvage));
         let split = Splitter::by(self.plan.rules.server, window);
         let (read, written) = if small {
             let read = reading.run(split, progress);
             drop(reading);
-            (read, out.work(&queue, syncer))
+            (read, out.work(&queue, syncer, salvage))
         } else {
             std::thread::scope(|scope| {
                 let out = &mut out;
-                let writing = scope.spawn(move || out.work(&queue, syncer));
+                let writing = scope.spawn(move || out.work(&queue, syncer, salvage));
                 let read = reading.run(split, progress);
                 drop(reading);
                 (read, writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

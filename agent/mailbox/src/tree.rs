@@ -8,6 +8,7 @@ use crate::error::BlockReason;
 use crate::layout::Layout;
 use crate::marker::Marker;
 use crate::names::{Namer, now};
+use crate::salvage::{self, Salvage};
 use crate::stage::{Ground, Plan, Source, Stage, SyncHow};
 use crate::verify::{Verified, verify};
 use crate::{Error, Known, OnProgress, Progress, Result, Rules, RunId, dir, validity};
@@ -43,7 +44,13 @@ impl Tree {
     pub fn create(work: BorrowedFd<'_>, run: &RunId, layout: Layout, sync: SyncHow) -> Result<Tree> {
         let root = dir::create(work, &Tree::name(run))?;
         Ok(Tree {
-            ground: Arc::new(Ground { root, run: run.clone(), sync, syncer: Syncer::new(sync) }),
+            ground: Arc::new(Ground {
+                root,
+                run: run.clone(),
+                sync,
+                syncer: Syncer::new(sync),
+                salvage: Salvage::default(),
+            }),
             work: work.try_clone_to_owned().map_err(Error::io("keep open", "the work folder"))?,
             layout,
             boxes: BTreeMap::new(),
@@ -74,9 +81,9 @@ impl Tree {
         rules: &Rules,
         progress: OnProgress<'_>,
     ) -> Result<()> {
-        if let Some(before) = self.boxes.remove(&position) {
-            before.clear()?;
-        }
+        let before = self.boxes.remove(&position);
+        let put_away = before.as_ref().and_then(|before| self.put_away(before));
+        before.map_or(Ok(()), |before| before.clear())?;
         let directory = self.directory_of(source)?;
         self.make_folder(&directory)?;
         if self.layout == Layout::MaildirPlusPlus && !directory.is_empty() {
@@ -86,6 +93,10 @@ impl Tree {
         self.written += 1;
         let plan = Plan { source: source.clone(), known: known.clone(), rules: rules.clone() };
         let written = Stage::write(mbox, Arc::clone(&self.ground), directory.clone(), namer, plan, progress);
+        if let Some(name) = put_away {
+            // What is left of it nobody wanted. Should it stay, it goes with the stages that were kept.
+            let _ = dir::remove_tree(&self.work, &name);
+        }
         match written {
             Ok(stage) => {
                 self.boxes.insert(position, stage);
@@ -213,9 +224,51 @@ impl Tree {
         Ok(marker)
     }
 
+    /// Lets message files of the stages that were kept in the work folder ([`Tree::keep`]) be taken over by what is written from now on; see [`crate::salvage`]. What of them cannot
+    /// be used is passed over.
+    pub fn take_from_kept(&self) -> Result<()> {
+        for name in kept(self.work.as_fd())? {
+            // Not a folder any more: not one of ours.
+            let Ok(folder) = dir::open(&self.work, &name) else { continue };
+            // What was found up to an error is still good.
+            let _ = self.ground.salvage.add(folder.as_fd());
+        }
+        Ok(())
+    }
+
+    /// Keeps the stage of a run for the next one instead of removing it. No stage there is no error.
+    pub fn keep(work: BorrowedFd<'_>, run: &RunId) -> Result<()> {
+        let (stage, kept) = (Tree::name(run), salvage::kept_name(run));
+        match dir::move_if_there((work, &stage), (work, &kept)) {
+            // A second time: what is there already has more of it.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                Tree::remove(work, run)
+            }
+            other => other,
+        }
+    }
+
+    /// Removes all stages that were kept.
+    pub fn remove_kept(work: BorrowedFd<'_>) -> Result<()> {
+        kept(work)?.iter().try_for_each(|name| dir::remove_tree(work, name))
+    }
+
     /// Removes the stage of a run below its work folder; no stage there is no error.
     pub fn remove(work: BorrowedFd<'_>, run: &RunId) -> Result<()> {
         dir::remove_tree(work, &Tree::name(run))
+    }
+
+    /// Moves the message files of a mailbox that is going to be written again out of the way, for the new one to take them over. `None`: they are not to be had.
+    fn put_away(&self, before: &Stage) -> Option<String> {
+        let name = salvage::put_away_name(&self.ground.run, self.written);
+        let (folder, away) = (before.folder().ok()?, dir::create(&self.work, &name).ok()?);
+        for home in ["cur", "new"] {
+            // What cannot be moved is removed with the rest of the mailbox.
+            let _ = dir::move_if_there((folder.as_fd(), home), (away.as_fd(), home));
+        }
+        // What was found up to an error is still good.
+        let _ = self.ground.salvage.add(away.as_fd());
+        Some(name)
     }
 
     fn directory_of(&self, source: &Source) -> Result<String> {
@@ -265,4 +318,16 @@ impl Tree {
             Err(e) => Err(e),
         }
     }
+}
+
+/// The names of the stages that were kept.
+fn kept(work: BorrowedFd<'_>) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    dir::for_each_name(&work, "the work folder", |name| {
+        names.extend(
+            std::str::from_utf8(name).ok().filter(|name| salvage::is_kept_name(name)).map(str::to_owned),
+        );
+    })?;
+    names.sort_unstable();
+    Ok(names)
 }

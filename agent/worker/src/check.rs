@@ -47,6 +47,13 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel, original: OwnedFd) -> R
     channel.say(Report::Done)
 }
 
+/// Removes what a verification that was killed has left: as much room as the originals take, and nobody verifies now, since this process holds the work folder.
+pub(crate) fn remove_left_behind(task: Task<'_>) {
+    if let Err(errno) = remove(task) {
+        note(&format!("copies of the originals stay behind: {errno}"));
+    }
+}
+
 fn talk(task: Task<'_>, channel: &mut Channel, original: &OwnedFd) -> Result<(), Stop> {
     loop {
         match channel.order()? {

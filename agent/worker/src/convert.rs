@@ -35,9 +35,10 @@ const DIFFERENCES: u32 = 4;
 
 pub(crate) fn run(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Result<(), Stop> {
     let uncommitted = until_commit(task, channel, spool);
-    if uncommitted.is_err() {
+    if let Err(stop) = &uncommitted {
+        let fate = Fate::after(stop, channel);
         step(Step::Abort, task.run);
-        clean_up(task.place, task.run);
+        clean_up(task.place, task.run, fate);
     }
     let committed = uncommitted?;
     channel.say(Report::Committed { folders_left: committed.folders_left })?;
@@ -63,11 +64,37 @@ pub(crate) fn has_left_traces() -> bool {
     TRACES.load(Ordering::Relaxed)
 }
 
-/// Removes what a conversion without commit has made; tells whether all of it is gone.
-pub(crate) fn clean_up(place: &Place, run: &RunId) -> bool {
+/// What becomes of a stage without commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The next run of this mailbox takes over what it can use of it.
+    Kept,
+    /// It goes, and so does what earlier runs have left: it takes room, or something about it was wrong.
+    Removed,
+}
+
+impl Fate {
+    /// Whether the mailbox is only put off: its agent has said so, or is gone.
+    fn after(stop: &Stop, channel: &mut Channel) -> Self {
+        let kept = match stop {
+            Stop::Leave | Stop::AgentGone => true,
+            // In the middle of a pass, and it is not known yet by what.
+            Stop::Interrupted => matches!(channel.order(), Ok((Order::Leave, _)) | Err(Stop::AgentGone)),
+            Stop::Say(_) | Stop::Abort => false,
+        };
+        if kept { Self::Kept } else { Self::Removed }
+    }
+}
+
+/// Removes, or puts away, what a conversion without commit has made; tells whether nothing stays that should not.
+pub(crate) fn clean_up(place: &Place, run: &RunId, fate: Fate) -> bool {
     let copies = proof::remove(place, run)
         .inspect_err(|errno| note(&format!("copies for a proof stay behind: {errno}")));
-    let stage = Tree::remove(place.work(), run).inspect_err(|error| {
+    let done = match fate {
+        Fate::Kept => Tree::keep(place.work(), run),
+        Fate::Removed => Tree::remove(place.work(), run).and_then(|()| Tree::remove_kept(place.work())),
+    };
+    let stage = done.inspect_err(|error| {
         note(&format!("the stage stays behind: {error}"));
     });
     let unused = Aside::remove_unused(place.work(), run).and_then(|()| LockFile::remove(place.work(), run));
@@ -87,6 +114,7 @@ fn until_commit(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Result
     let told = match channel.order()? {
         (Order::Stage, told) => told,
         (Order::Abort, _) => return Err(Stop::Abort),
+        (Order::Leave, _) => return Err(Stop::Leave),
         _ => return Err(Stop::errno(Step::Stage, Errno::EBADMSG)),
     };
     let told = told.map_or(Ok(Told::default()), |told| read_told(task, told))?;
@@ -154,6 +182,7 @@ fn until_commit(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Result
                 return commit::commit(&mut staging, locks);
             }
             (Order::Abort, _) => return Err(Stop::Abort),
+            (Order::Leave, _) => return Err(Stop::Leave),
             _ => return Err(Stop::errno(Step::Stage, Errno::EBADMSG)),
         }
     }

@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use mailready_mailbox::Tree;
 use mailready_mailbox::extract::ArchiveEntry;
 use mailready_mailbox::layout::INBOX;
 use mailready_mailbox::marker::Marker;
@@ -51,6 +52,9 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel) -> Result<(), Stop> {
             (Order::LetGo, _) => {
                 drop(locks.take());
                 channel.say(let_go::let_go(task)?)?;
+            }
+            (Order::Discard, _) => {
+                Tree::remove_kept(task.place.work()).map_err(Stop::engine(Step::Abort))?;
             }
             (Order::Forgotten { entry }, _) => inbox(task, entry).forget()?,
             (Order::Refresh, _) => {

@@ -67,6 +67,10 @@ pub(crate) enum Stop {
     AgentGone,
     /// The agent wants it undone.
     Abort,
+    /// The agent wants it undone, and what was staged kept for the next attempt.
+    Leave,
+    /// A long pass was stopped, since the agent has something to say or is gone.
+    Interrupted,
 }
 
 impl Stop {
@@ -106,7 +110,7 @@ impl Stop {
                 note(&format!("engine {} of mailbox {position}: {error}", step.word()));
             }
             match error {
-                Error::Cancelled => Stop::Abort,
+                Error::Cancelled => Stop::Interrupted,
                 Error::NotMbox { offset, .. } => Stop::blocked(Block::NotMbox, offset),
                 Error::Blocked { reason, .. } => {
                     let block = match reason {
@@ -221,6 +225,9 @@ fn run(channel: &mut Channel) -> Result<(), Stop> {
     let place = place::Place::open(&job)?;
     let sandboxed = sandbox::enter(&place).map_err(Stop::failed(Step::Sandbox))?;
     let task = Task { job: &job, run: &run, rules: &rules, place: &place };
+    if matches!(job.purpose, Purpose::Drain | Purpose::Rollback) {
+        check::remove_left_behind(task);
+    }
     let indexed = match (job.purpose, &spool) {
         (Purpose::Convert, Some(spool)) => judge::before_anything(task, spool)?,
         _ => look::index_folder(place.index(), None).map_err(Stop::failed(Step::Open))?.is_some(),

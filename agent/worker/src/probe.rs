@@ -80,8 +80,8 @@ pub(crate) fn probe(task: Task<'_>) -> Result<Report, Stop> {
     let Some(marker) = marker else {
         step(Step::Abort, task.run);
         late::save(task.run, task.place)?;
-        // The run is forgotten only when nothing is left of it.
-        if !convert::clean_up(task.place, task.run) {
+        // The run is forgotten only when nothing is left of it but what the next one takes over.
+        if !convert::clean_up(task.place, task.run, convert::Fate::Kept) {
             return Err(Stop::errno(Step::Abort, Errno::ENOTEMPTY));
         }
         return Ok(Report::Probed {

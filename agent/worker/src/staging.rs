@@ -78,6 +78,7 @@ impl<'a> Staging<'a> {
         step(Step::Stage, task.run);
         let tree = Tree::create(work, task.run, task.job.layout, SyncHow::PerFile)
             .map_err(Stop::engine(Step::Stage))?;
+        tree.take_from_kept().map_err(Stop::engine(Step::Stage))?;
         let inbox = Mailbox { folder: None, look: None, told: ToldBox::default() };
         let mut staging = Self {
             task,
@@ -99,6 +100,8 @@ impl<'a> Staging<'a> {
         step(Step::Verify, task.run);
         let mut quiet = Passing::quiet(channel);
         staging.tree.verify(&mut |progress| quiet.on(progress)).map_err(Stop::engine(Step::Verify))?;
+        // All that was of use is in this stage now.
+        Tree::remove_kept(work).map_err(Stop::engine(Step::Verify))?;
         Ok(staging)
     }
 

@@ -4,6 +4,7 @@
  *   host CONFDIR SERVICE USER times N        prints the nanoseconds of each of N calls of pam_acct_mgmt
  *   host CONFDIR SERVICE USER cycles N SO    N times: start, account, session, end, which loads and unloads the modules;
  *                                            prints "N RSS_KB FDS THREADS STILL_LOADED" ten times on the way
+ *   host CONFDIR SERVICE USER held N SO      the same while another login is open, so that the modules stay loaded
  *
  * USER "-" starts without a name. In C, because it stands for strangers: nothing of Rust's is in this process but what
  * the module brings. SIGPIPE is left alone, so that a module that raises it is found out.
@@ -112,8 +113,11 @@ static void times(long count)
     must("end", pam_end(handle, PAM_SUCCESS));
 }
 
-static void cycles(long count, const char *module)
+static void cycles(long count, const char *module, int held)
 {
+    pam_handle_t *other = held ? start() : NULL;
+    if (held)
+        must("account", pam_acct_mgmt(other, 0));
     int still_loaded = 0;
     for (long i = 1; i <= count; i++) {
         pam_handle_t *handle = start();
@@ -129,6 +133,8 @@ static void cycles(long count, const char *module)
         if (i % (count / 10) == 0)
             printf("%ld %ld %d %d %d\n", i, rss_kb(), entries("/proc/self/fd"), entries("/proc/self/task"), still_loaded);
     }
+    if (held)
+        must("end", pam_end(other, PAM_SUCCESS));
 }
 
 int main(int argc, char **argv)
@@ -143,7 +149,9 @@ int main(int argc, char **argv)
     else if (strcmp(argv[4], "times") == 0 && argc == 6)
         times(atol(argv[5]));
     else if (strcmp(argv[4], "cycles") == 0 && argc == 7)
-        cycles(atol(argv[5]), argv[6]);
+        cycles(atol(argv[5]), argv[6], 0);
+    else if (strcmp(argv[4], "held") == 0 && argc == 7)
+        cycles(atol(argv[5]), argv[6], 1);
     else
         return 64;
     return 0;

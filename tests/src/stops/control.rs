@@ -43,6 +43,13 @@ pub enum Order {
         /// Part of what its arguments name.
         about: String,
     },
+    /// It is stopped before the `nth` call of this kind, until it may go on.
+    Hold {
+        /// From 1.
+        nth: usize,
+        /// Which calls.
+        kind: String,
+    },
     /// Before the `nth` call of this kind (see [`Place::kind`]) there is a death. The number of a call among all calls is no
     /// good for this: threads overtake each other.
     Kill {
@@ -71,6 +78,7 @@ impl fmt::Display for Order {
             Self::Count => f.write_str("count"),
             Self::Stop(number) => write!(f, "stop {number}"),
             Self::StopBefore { call, about } => write!(f, "before {call} {about}"),
+            Self::Hold { nth, kind } => write!(f, "hold it {nth} {kind}"),
             Self::Kill { nth, kind, whom } => write!(f, "kill {whom} {nth} {kind}"),
         }
     }
@@ -87,6 +95,7 @@ impl FromStr for Order {
         match text.splitn(4, ' ').collect::<Vec<_>>().as_slice() {
             ["count"] => Ok(Self::Count),
             ["stop", at] => Ok(Self::Stop(number(at)?)),
+            ["hold", _, nth, kind] => Ok(Self::Hold { nth: number(nth)?, kind: (*kind).to_owned() }),
             ["kill", whom, nth, kind] => {
                 let all = [Whom::Itself, Whom::Others, Whom::All];
                 let whom = all.into_iter().find(|each| each.to_string() == *whom);
@@ -281,7 +290,8 @@ mod tests {
     fn an_order_is_read_as_it_was_written() {
         let kill = Order::Kill { nth: 2, kind: "dash write /tmp/f#".into(), whom: Whom::Others };
         let before = Order::StopBefore { call: "renameat2".into(), about: "/var/mail/a b".into() };
-        for order in [Order::Count, Order::Stop(7), before, kill] {
+        let hold = Order::Hold { nth: 3, kind: "dash write /tmp/f#".into() };
+        for order in [Order::Count, Order::Stop(7), before, hold, kill] {
             assert_eq!(order.to_string().parse(), Ok(order));
         }
         assert!("stop".parse::<Order>().is_err());

@@ -184,6 +184,13 @@ impl Tracer {
                 publish(&self.control, "reached", &place.to_string())?;
                 return Ok(());
             }
+            Order::Hold { nth, kind } if *kind == place.kind() => {
+                self.of_kind += 1;
+                if self.of_kind == *nth {
+                    self.held = Some(pid);
+                    return publish(&self.control, "reached", &place.to_string());
+                }
+            }
             Order::Kill { nth, kind, whom } if *kind == place.kind() => {
                 self.of_kind += 1;
                 if self.of_kind == *nth {

@@ -20,6 +20,8 @@ pub enum Work {
     Rollback,
     /// The removal of originals whose time is over, likewise.
     Retention,
+    /// The proof, likewise.
+    Verification,
 }
 
 /// A place of the work, by what it is instead of by its number: threads overtake each other.
@@ -78,8 +80,9 @@ pub fn prepare(rig: &Rig, work: Work) -> Result<Before> {
         match work {
             Work::Drain => rig.deliver_late()?,
             Work::Retention => rig.let_days_pass()?,
-            Work::Conversion | Work::Rollback => {}
+            Work::Conversion | Work::Rollback | Work::Verification => {}
         }
+        rig.let_time_pass()?;
         before.push(trace::lines(&agent));
     }
     rig.save()?;
@@ -101,7 +104,11 @@ pub fn count(rig: &Rig, work: Work, before: &Before) -> Result<Vec<Place>> {
 
 /// The model has a way back of its own, which is explored and not followed: its steps have other names. Of the originals' end it knows nothing.
 fn check_trace(work: Work, traced: &Before) -> Result<(), String> {
-    if matches!(work, Work::Rollback | Work::Retention) { Ok(()) } else { trace::check(traced) }
+    if matches!(work, Work::Rollback | Work::Retention | Work::Verification) {
+        Ok(())
+    } else {
+        trace::check(traced)
+    }
 }
 
 /// Has the agent do its work and end, unless it dies.
@@ -117,6 +124,11 @@ fn carry_out(rig: &Rig, work: Work, agent: &mut Daemon) -> Result<()> {
                 rig.roll_back()?;
             }
         }
+        Work::Verification => {
+            if agent.is_running() {
+                rig.verify()?;
+            }
+        }
         // The agent does it by itself: done, or dead, or its worker was and it has tried again.
         Work::Drain => rig.wait_drained_or_dead(agent)?,
         Work::Retention => rig.wait_gone_or_dead(agent)?,
@@ -127,11 +139,18 @@ fn carry_out(rig: &Rig, work: Work, agent: &mut Daemon) -> Result<()> {
     Ok(())
 }
 
-/// Kills `whom` at a spot of the work; `None` if the work did not come to it.
+/// Kills `whom` at a spot of the work; `None` if the work did not come to it. `wiped`: before the next start everything that the agent keeps besides records and holds is
+/// deleted.
 ///
 /// # Errors
 /// Whatever was not as it must be afterwards.
-pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> Result<Option<Death>> {
+pub fn die(
+    rig: &Rig,
+    work: Work,
+    before: &Before,
+    spot: &Spot,
+    (whom, wiped): (Whom, bool),
+) -> Result<Option<Death>> {
     rig.restore()?;
     let mut first = rig.start_traced(&Order::Kill { nth: spot.nth, kind: spot.kind.clone(), whom })?;
     carry_out(rig, work, &mut first)?;
@@ -141,6 +160,9 @@ pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> R
     // The agent was killed, or ended in good order after its worker's death: nobody is at work now but, for a moment, an
     // orphaned worker. This is the state in which the death left the disk.
     rig.check_places()?;
+    if wiped {
+        rig.wipe()?;
+    }
     let second = rig.start_plain()?;
     let ended = rig.wait_settled(&second, work == Work::Drain)?;
     check_mail(rig, work, &second)?;
@@ -152,6 +174,20 @@ pub fn die(rig: &Rig, work: Work, before: &Before, spot: &Spot, whom: Whom) -> R
         }
         rig.wait_settled(&second, false)?;
         check_mail(rig, work, &second)?;
+        if rig.has_kept_stage()? {
+            let got = second.log.tail();
+            return Err(LabError::Protocol { asked: "that nothing of the dead run is left".into(), got });
+        }
+    }
+    if work == Work::Verification {
+        let said = rig.verify_when_it_can()?;
+        if !said.contains("\"answer\":\"verified\"") {
+            return Err(LabError::Protocol { asked: "a verification after the death".into(), got: said });
+        }
+        if rig.has_kept_stage()? || rig.remembers_stages()? {
+            let got = second.log.tail();
+            return Err(LabError::Protocol { asked: "that nothing of the dead run is left".into(), got });
+        }
     }
     if work == Work::Retention {
         rig.wait_gone(&second)?;
@@ -180,7 +216,7 @@ fn check_mail(rig: &Rig, work: Work, agent: &Daemon) -> Result<()> {
         Err(LabError::Protocol { asked: "the mail as it was".into(), got })
     };
     match work {
-        Work::Conversion | Work::Rollback | Work::Retention => {
+        Work::Conversion | Work::Rollback | Work::Retention | Work::Verification => {
             let found = Differences::between(&rig.expected, &after);
             if found.is_empty() { Ok(()) } else { wrong(found.to_string()) }
         }

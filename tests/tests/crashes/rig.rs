@@ -88,9 +88,34 @@ impl Rig {
         Dump::take(&self.machine, &self.user)
     }
 
+    /// Gives the user so many messages, and remembers them.
+    pub fn fill_inbox(&mut self, messages: usize) -> Result<()> {
+        let mbox = mailready_tests::lab::mail::mbox(5, u32::try_from(messages).unwrap_or(0));
+        // What Dovecot remembers of the old inbox would be compared with the new one.
+        self.machine.run("rm", ["-rf", &format!("{}/mail/.imap/INBOX", self.user.home())])?;
+        self.machine.write(
+            &self.user.spool(),
+            &mbox,
+            (self.user.uid, mailready_tests::lab::MAIL_GID),
+            0o660,
+        )?;
+        self.expected = self.dump()?;
+        assert_eq!(self.expected.inbox()?.messages.len(), messages);
+        save(&self.machine)
+    }
+
     /// Remembers the mailbox as it is.
     pub fn save(&self) -> Result<()> {
         save(&self.machine)
+    }
+
+    /// As if the conversion had been a while ago. Dovecot looks again at a Maildir that has changed within the second, and a rollback then writes again what it wrote: the first lives would come to
+    /// places that later ones, from the same copy, never see.
+    pub fn let_time_pass(&self) -> Result<()> {
+        let maildir = format!("{}/Maildir", self.user.home());
+        self.machine
+            .run("find", [maildir.as_str(), "-type", "d", "-exec", "touch", "-d", "1 hour ago", "{}", "+"])
+            .map(drop)
     }
 
     /// Puts it back as it was saved.
@@ -130,10 +155,71 @@ impl Rig {
         Err(LabError::Setup(format!("the agent does not start after a death:\n{}", agent.log.tail())))
     }
 
-    fn start(&self, program: &str, args: &[&str]) -> Result<Daemon> {
-        let agent = self.machine.daemon_with(program, args, |command| {
+    /// Starts an agent beside the one that is there, and does not wait for anything.
+    pub fn start_second(&self) -> Result<Daemon> {
+        self.spawn(AGENT, &[])
+    }
+
+    /// Phase of the only record.
+    pub fn phase(&self) -> Result<Option<String>> {
+        let script = "cat /var/lib/mailready/runs/*";
+        let text = self.machine.run("sh", ["-c", script])?;
+        Ok(text
+            .lines()
+            .find_map(|line| line.strip_prefix("phase = "))
+            .map(|word| word.trim_matches('"').to_owned()))
+    }
+
+    /// Whether the Maildir is the mail.
+    pub fn is_on_maildir(&self) -> Result<bool> {
+        self.machine.exists(&format!("{}/Maildir/mailready-marker", self.user.home()))
+    }
+
+    /// Whether a deliverer would wait: for the dotlock, or for the kernel's lock.
+    pub fn is_locked(&self) -> Result<bool> {
+        let spool = self.user.spool();
+        if self.machine.exists(&format!("{spool}.lock"))? {
+            return Ok(true);
+        }
+        self.machine
+            .inside(|| -> std::io::Result<bool> {
+                let file = fs::OpenOptions::new().read(true).write(true).open(&spool)?;
+                let whole = nix::libc::flock {
+                    l_type: nix::libc::F_WRLCK as i16,
+                    l_whence: nix::libc::SEEK_SET as i16,
+                    l_start: 0,
+                    l_len: 0,
+                    l_pid: 0,
+                };
+                Ok(nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&whole)).is_err())
+            })?
+            .doing(|| format!("lock {spool}"))
+    }
+
+    /// Whether a stage, or copies of a verification, are remembered.
+    pub fn remembers_stages(&self) -> Result<bool> {
+        self.machine.inside(|| {
+            fs::read_dir("/var/lib/mailready/stages").is_ok_and(|mut entries| entries.next().is_some())
+        })
+    }
+
+    /// Makes everything that the agent has dated younger by so many seconds, or older.
+    pub fn age(&self, seconds: i64) -> Result<()> {
+        let script = format!(
+            "set -e; cd /var/lib/mailready; for f in runs/* stages/*; do [ -e $f ] || continue; n=$(sed -n 's/^started = //p' $f); sed -i \"s/^started = .*/started = $((n - ({seconds})))/\" $f; done; \
+             cd /var/mail/.mailready; for f in *.[1-9]*; do [ -e $f ] || continue; n=${{f##*.}}; mv $f ${{f%.*}}.$((n - ({seconds}) * 1000000000)); done"
+        );
+        self.machine.run("sh", ["-c", &script]).map(drop)
+    }
+
+    fn spawn(&self, program: &str, args: &[&str]) -> Result<Daemon> {
+        self.machine.daemon_with(program, args, |command| {
             command.env("MAILREADY_LOG", "json").env("MAILREADY_LOG_LEVEL", "debug");
-        })?;
+        })
+    }
+
+    fn start(&self, program: &str, args: &[&str]) -> Result<Daemon> {
+        let agent = self.spawn(program, args)?;
         let log = agent.log.clone();
         eventually(
             "the agent serves, or is dead",
@@ -159,6 +245,29 @@ impl Rig {
         let args = ["rollback", "--yes", "--json", &self.user.name];
         let output = self.machine.output("/usr/bin/mailready", args, b"")?;
         Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
+    /// Runs `mailready verify`; an agent that dies meanwhile is no error here.
+    pub fn verify(&self) -> Result<String> {
+        let args = ["verify", "--json", &self.user.name];
+        let output = self.machine.output("/usr/bin/mailready", args, b"")?;
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
+    /// Verifies as soon as the agent is not looking at the old places itself, which it says.
+    pub fn verify_when_it_can(&self) -> Result<String> {
+        let attempt = || {
+            self.verify()
+                .map_or_else(|error| Some(Err(error)), |said| (!said.contains("busy")).then_some(Ok(said)))
+        };
+        eventually("the agent verifies at once", String::new, attempt)?
+    }
+
+    /// Deletes all of the state folder but records and holds: whatever else the agent keeps there must not be missed.
+    pub fn wipe(&self) -> Result<()> {
+        let script =
+            "find /var/lib/mailready -mindepth 1 -maxdepth 1 ! -name runs ! -name holds -exec rm -rf {} +";
+        self.machine.run("sh", ["-c", script]).map(drop)
     }
 
     /// Rolls back as soon as the agent is not looking at the old places itself, which it says.
@@ -242,6 +351,12 @@ impl Rig {
         Ok(self.machine.read(path)?.starts_with(b"This mailbox has become a Maildir"))
     }
 
+    /// The same of an agent that lives.
+    pub fn wait_drained(&self, agent: &Daemon) -> Result<()> {
+        let done = || self.left_over(true).is_ok_and(|left| left.is_empty()).then_some(());
+        eventually("late mail is carried over", || agent.log.tail(), done)
+    }
+
     /// Waits until the agent has carried the late mail over and forgotten its entry, or is dead.
     pub fn wait_drained_or_dead(&self, agent: &mut Daemon) -> Result<()> {
         let log = agent.log.clone();
@@ -304,6 +419,18 @@ impl Rig {
     fn is_quiet_here(&self) -> bool {
         fs::read(self.user.spool())
             .is_ok_and(|spool| !spool.windows(LATE.len()).any(|at| at == LATE.as_bytes()))
+    }
+
+    /// Whether the work folder holds what an interrupted conversion has left for the next one, or a verification.
+    pub fn has_kept_stage(&self) -> Result<bool> {
+        let work = format!("{}/.mailready", self.user.home());
+        self.machine.inside(|| {
+            let entries = fs::read_dir(work).into_iter().flatten().flatten();
+            entries
+                .into_iter()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .any(|name| name.starts_with("kept-") || name.starts_with("check-"))
+        })
     }
 
     fn left_over(&self, drained: bool) -> Result<Vec<String>> {

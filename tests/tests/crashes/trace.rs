@@ -74,6 +74,9 @@ const WITHIN_OTHERS: [&str; 8] = [
 
 /// The lines that tell of a step or a death.
 pub fn lines(agent: &Daemon) -> Vec<String> {
+    let mut agent_is_dead = false;
+    // A child of the agent that is not a worker yet bears the agent's name, and has an obituary of its own.
+    let is_first = |line: &String| line != "killed agent" || !std::mem::replace(&mut agent_is_dead, true);
     let all = agent.log.lines().into_iter().map(|line| line.text);
     let step =
         |line: &str| line.strip_prefix("step=").and_then(|rest| rest.split(' ').next().map(str::to_owned));
@@ -83,5 +86,6 @@ pub fn lines(agent: &Daemon) -> Vec<String> {
             "killed mailready-worker" => Some("killed worker".into()),
             _ => line.contains("step").then_some(line),
         })
+        .filter(is_first)
         .collect()
 }

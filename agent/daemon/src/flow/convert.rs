@@ -137,7 +137,12 @@ impl Attempt<'_> {
         match end {
             End::Not(outcome) => {
                 tracing::debug!(user = ?self.account.name, run, ?outcome, "not converted");
-                if worker.is_none_or(Worker::abort) {
+                // Stopped, or put off: the next attempt goes on with what was staged. Anything else may have been the stage's own fault, or for want of room.
+                let goes_on = matches!(outcome, Outcome::Stopped | Outcome::Busy(_)) && worker.is_some();
+                if goes_on {
+                    self.flow.stages.remember(&self.record);
+                }
+                if worker.is_none_or(if goes_on { Worker::leave } else { Worker::abort }) {
                     self.forget(&spool);
                 } else {
                     // It did not live to undo what it had begun; its successor will.

@@ -295,8 +295,17 @@ impl Worker {
 
     /// Lets it undo what it has staged, and sees its end; tells whether it lived to do so. One that has reported why it cannot go on has undone everything already.
     pub(super) fn abort(self) -> bool {
+        self.end_with(Order::Abort)
+    }
+
+    /// As [`Self::abort`], but what was staged is kept for the mailbox's next attempt.
+    pub(super) fn leave(self) -> bool {
+        self.end_with(Order::Leave)
+    }
+
+    fn end_with(self, order: Order) -> bool {
         // It may be in the middle of a pass: it looks at the socket after each piece. An error means that it has ended.
-        let _ = wire::send(self.socket.as_fd(), &Order::Abort.encode(), None);
+        let _ = wire::send(self.socket.as_fd(), &order.encode(), None);
         self.finish()
     }
 }

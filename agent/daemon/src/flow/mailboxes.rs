@@ -17,6 +17,7 @@ use super::retention::Retention;
 use super::sessions::Sessions;
 use super::site::Site;
 use super::spool::LockSet;
+use super::stages::{self, Stages};
 use super::watch::Watch;
 use super::{
     Ask, Bind, BoxFuture, Checked, LeaseId, Mailboxes, RolledBack, Standing, map, reasons, settle,
@@ -71,6 +72,7 @@ pub struct Flow {
     pub(super) site: Site,
     memory: Mutex<Memory>,
     pub(super) passed: Passed,
+    pub(super) stages: Stages,
     pub(super) watch: Mutex<Watch>,
     myself: std::sync::Weak<Flow>,
 }
@@ -132,6 +134,7 @@ impl Flow {
         let watch = Watch::new()?;
         let known = records.all().iter().map(|record| record.kept.seen).max().unwrap_or(0);
         let passed = Passed::open(&settings.borrow().config.agent.state, known);
+        let stages = Stages::open(&settings.borrow().config.agent.state);
         Ok(Arc::new_cyclic(|myself| Self {
             settings,
             records,
@@ -139,6 +142,7 @@ impl Flow {
             site: Site::default(),
             memory: Mutex::new(memory),
             passed,
+            stages,
             watch: Mutex::new(watch),
             myself: myself.clone(),
         }))
@@ -214,6 +218,7 @@ impl Flow {
             );
         }
         self.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
+        self.stages.forget(&record.key());
         self.watch_places(record);
     }
 
@@ -391,6 +396,7 @@ impl Flow {
         let settings = self.settings();
         self.look_after_late_mail(&settings);
         self.look_after_originals(&settings);
+        stages::sweep(self, &settings);
     }
 
     fn blocking<T: Send + 'static>(

@@ -25,6 +25,7 @@ mod settle_back;
 mod site;
 mod spool;
 mod stage_proof;
+mod stages;
 mod stray;
 mod told;
 mod verify;

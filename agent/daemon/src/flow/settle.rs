@@ -42,6 +42,7 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
         if let Err(error) = spool.remove_tombstone(&run, 0).and_then(|()| spool.sync()) {
             return reasons::spool(&error);
         }
+        flow.stages.remember(record);
         if let Err(error) = flow.records.remove(run.as_str()) {
             return Outcome::Failed(Reason::new("state", error.to_string(), "see to the state folder"));
         }

@@ -39,17 +39,23 @@ pub(super) fn verify(
     let original = original.ok_or_else(|| Outcome::Blocked(reasons::no_original(&account.archive)))?;
     let failed = |error: WorkerError| reasons::worker(&error, &account);
     let job = flow.job(settings, record, Purpose::Verify);
+    // The copies take as much room as the originals, and somebody has to know of them if this agent dies.
+    flow.stages.remember(record);
     let mut worker = Worker::start(&settings.worker, &job, Some(original.as_fd())).map_err(failed)?;
     let checked = check(&mut worker, &account, &run, &|| *stop.borrow());
     match checked {
         Ok(checked) => {
             // Has the copies removed.
             worker.order(Order::Release, None).map_err(failed)?;
-            worker.finish();
+            if worker.finish() {
+                flow.stages.forget(&record.key());
+            }
             Ok(checked)
         }
         Err(outcome) => {
-            worker.abort();
+            if worker.abort() {
+                flow.stages.forget(&record.key());
+            }
             Err(outcome)
         }
     }

@@ -10,11 +10,11 @@ use super::{Frame, Garbled, SIZE, only};
 /// | purpose | job's fd | orders and their answers |
 /// |---|---|---|
 /// | `convert` | the spool | `Stage` → `Staged`, (`Spool`), `Refresh` → `Staged`, (`ProofPrepare` → `CheckPrepared`, `ProofMbox`, `ProofStage`, `ProofBoxes`, `ProofDone` → `Obeyed`), `Confirm` → `Confirmed` or `Changed`, `Commit` → `Committed`, `Release` → `Done` |
-/// | `drain` | none | `Probe` → `Probed`, `Refresh` → `Staged`, `Confirm` → `Confirmed` or `Changed`, `SetAside` → `Committed`, `Stands` → `Obeyed`, `Extract` → `Extracted`, `DrainFolders` → `Drained`, `Forgotten` (no answer), `LetGo` → `Drained`, `TakeStray` → `Drained`, `Release` → `Done` |
+/// | `drain` | none | `Probe` → `Probed`, `Refresh` → `Staged`, `Confirm` → `Confirmed` or `Changed`, `SetAside` → `Committed`, `Stands` → `Obeyed`, `Extract` → `Extracted`, `DrainFolders` → `Drained`, `Forgotten` and `Discard` (no answer), `LetGo` → `Drained`, `TakeStray` → `Drained`, `Release` → `Done` |
 /// | `rollback` | the back file, empty, open for reading and writing | `Probe` → `Probed`, (`Spool`), `BackStage` → `BackStaged`, `BackMark` → `Obeyed`, `BackConfirm` → `BackConfirmed` or `Changed`, `Withdraw` → `Withdrawn`, `BackFolders` → `BackPlaced`, `BackRest` → `BackPlaced`, `BackDone` → `Done` |
 /// | `verify` | the original spool | `CheckPrepare` → `CheckPrepared`, `CheckCompare` → `Checked`, `Release` → `Done` |
 ///
-/// Any of them may be answered by `Progress` (any number of times before the answer), or once and for all by `Blocked` or `Failed`, after which the worker ends. `Abort` is never answered:
+/// Any of them may be answered by `Progress` (any number of times before the answer), or once and for all by `Blocked` or `Failed`, after which the worker ends. `Abort` and `Leave` are never answered:
 /// what is not committed is undone and the worker ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -36,6 +36,10 @@ pub enum Order {
     Release,
     /// Undo what is not committed and end.
     Abort,
+    /// The same, but what was staged is kept for the next attempt (`convert`).
+    Leave,
+    /// Remove stages that were kept for a next attempt (`drain`; no answer).
+    Discard,
     /// Extract and deliver the new mail of an archive entry of the spool: fd.
     Extract {
         /// N of `RUNID.N`.
@@ -132,6 +136,8 @@ impl Order {
             Self::ProofStage => Frame::new(27, []),
             Self::ProofBoxes => Frame::new(28, []),
             Self::ProofDone => Frame::new(29, []),
+            Self::Leave => Frame::new(30, []),
+            Self::Discard => Frame::new(31, []),
         };
         frame.bytes()
     }
@@ -172,6 +178,8 @@ impl Order {
             27 => Self::ProofStage,
             28 => Self::ProofBoxes,
             29 => Self::ProofDone,
+            30 => Self::Leave,
+            31 => Self::Discard,
             _ => return Err(Garbled),
         };
         only(order, order.encode(), packet)
@@ -192,7 +200,7 @@ mod tests {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
             seen.push(kind);
         }
-        assert_eq!(seen, (1..=29).collect::<Vec<u8>>());
+        assert_eq!(seen, (1..=31).collect::<Vec<u8>>());
         for order in [
             Order::Extract { entry: 3, from: None },
             Order::Extract { entry: u64::MAX, from: Some(0) },

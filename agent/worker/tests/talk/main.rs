@@ -4,6 +4,7 @@
 
 mod convert;
 mod drain;
+mod resume;
 mod rollback;
 mod scale;
 mod trouble;

@@ -90,6 +90,17 @@ impl User {
         self.own(&path);
     }
 
+    /// What was made in the work folder in the user's name.
+    pub fn own_all(&self) {
+        let mut waiting = vec![self.path("home/.mailready")];
+        while let Some(path) = waiting.pop() {
+            self.own(&path);
+            if path.is_dir() {
+                waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+    }
+
     pub fn append(&self, below: &str, text: &str) {
         use std::io::Write;
         File::options().append(true).open(self.path(below)).unwrap().write_all(text.as_bytes()).unwrap();
@@ -214,8 +225,27 @@ impl Agent {
     }
 
     /// Has it undo what it began.
-    pub fn abort(mut self) {
-        self.order(Order::Abort, None);
+    pub fn abort(self) {
+        self.end_with(Order::Abort);
+    }
+
+    /// Has it leave what it has staged to the next one.
+    pub fn leave(self) {
+        self.end_with(Order::Leave);
+    }
+
+    /// Goes away without a word, as a killed agent.
+    pub fn hang_up(mut self) {
+        nix::sys::socket::shutdown(
+            std::os::fd::AsRawFd::as_raw_fd(&self.socket),
+            nix::sys::socket::Shutdown::Both,
+        )
+        .unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    fn end_with(mut self, order: Order) {
+        self.order(order, None);
         assert_eq!(self.report(), None);
         assert!(self.child.wait().unwrap().success());
     }
