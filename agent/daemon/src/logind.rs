@@ -107,7 +107,11 @@ async fn hear(agent: &Arc<Agent>, bus: &Bus, pause: &mut Duration) -> zbus::Resu
                     ears.catch_up(&connection).await;
                 }
             }
-            Some(message) = signals.next() => ears.hear(&connection, &message?),
+            // An error is the connection's last word.
+            Some(message) = signals.next() => match message {
+                Ok(message) => ears.hear(&connection, &message),
+                Err(_) => break,
+            },
             else => break,
         }
     }

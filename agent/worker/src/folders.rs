@@ -130,6 +130,11 @@ impl Walk<'_> {
                                 found.skipped += self.left_alone(&level.path, &child, "it cannot be read");
                                 continue;
                             }
+                            // As many as may be open at once wait to be looked into.
+                            Err(Errno::EMFILE) => {
+                                found.too_large = true;
+                                return Ok(found);
+                            }
                             // There may be folders in it, and to leave them out would be to lose them.
                             Err(errno) => return Err(self.unread(&level.path, &child, errno)),
                         };

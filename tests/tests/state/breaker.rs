@@ -60,6 +60,8 @@ fn an_agent_that_dies_again_and_again_stops_converting() -> Result<()> {
     let user = rig.add_user("ann", 1)?;
     let before = rig.machine.read(&user.spool())?;
     rig.start()?.terminate()?;
+    // Made by a run before its record.
+    rig.machine.run("install", ["-d", "-m", "0700", "/var/mail/.mailready"])?;
     for death in 0..3 {
         // As a death in the middle leaves it, each in a run of its own.
         let run = format!("2026010{death}T000000Z-0123456789abcdef");
