@@ -321,6 +321,13 @@ pub const KEYS: &[Key] = &[
         "Days that the original mbox is kept after the conversion, 0 to 36500.",
         "While it is there, nothing is lost that can be named. It takes room: reckon with twice the mail.",
     ),
+    key(
+        "keep",
+        "reserve",
+        r#""5%""#,
+        "What stays free of a file system, and of a user's quota on it, in bytes and in files, \"0%\" to \"90%\": nothing is converted, rolled back or verified that would take of it.",
+        "Mail goes on coming meanwhile, and Postfix bounces what does not fit into a quota. The Maildir is new room on its file system; the original stays on its own, and counts against no user's quota there.",
+    ),
 ];
 
 /// What the keys are for comes with later versions.

@@ -313,7 +313,7 @@ impl Records {
     /// Opens `STATE/runs` and reads all of it. The records that cannot be used are returned beside it; their users are refused.
     ///
     /// # Errors
-    /// If the folder itself cannot be made or read.
+    /// If the folder itself cannot be made or read, or the disk gives an error for a record.
     pub fn open(state: &Path) -> Result<(Self, Vec<RecordError>), RecordError> {
         let path = state.join("runs");
         let of_folder = |error| RecordError { path: path.clone(), user: None, fault: Fault::Io(error) };
@@ -323,8 +323,13 @@ impl Records {
         let mut errors = Vec::new();
         for name in names {
             let file = shelf.path_of(&name);
+            let broken = |error: &io::Error| error.raw_os_error() == Some(nix::libc::EIO);
             let parsed = match fs::read_to_string(&file) {
                 Ok(text) => Record::parse(&text, &name),
+                // A disk that gives errors says nothing about the record. Without it its user would be taken for one on mbox; a start that failed is tried again.
+                Err(error) if broken(&error) => {
+                    return Err(RecordError { path: file, user: None, fault: Fault::Io(error) });
+                }
                 Err(error) => Err((None, Fault::Io(error))),
             };
             match parsed {

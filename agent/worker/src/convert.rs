@@ -4,6 +4,7 @@
 //! way out removes. After it the Maildir is the mail and nothing here undoes anything any more.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mailready_mailbox::{RunId, Tree};
 use nix::errno::Errno;
@@ -19,7 +20,7 @@ use crate::place::Place;
 use crate::staging::Staging;
 use crate::told::Told;
 use crate::wire::{Block, Order, Report, Step};
-use crate::{Stop, Task, empties, late, note, step};
+use crate::{Stop, Task, empties, late, note, room, step};
 
 /// A prefix up to this many bytes is hashed again under the locks to tell an append from a rewrite; a longer one is refreshed without locks.
 const REHASH_UNDER_LOCK: u64 = 64 << 20;
@@ -35,6 +36,9 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Resu
     if uncommitted.is_err() {
         step(Step::Abort, task.run);
         clean_up(task.place, task.run);
+        if let Err(Stop::Say(Report::Blocked { block: Block::NoRoom, .. })) = &uncommitted {
+            room::settle(task.place.work());
+        }
     }
     let committed = uncommitted?;
     channel.say(Report::Committed { folders_left: committed.folders_left })?;
@@ -42,7 +46,7 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Resu
     let order = channel.order();
     drop(committed);
     if let Err(errno) = LockFile::remove(task.place.work(), task.run) {
-        note(&format!("the end of the dotlocks stays behind: {errno}"));
+        stays_behind(&format!("the end of the dotlocks stays behind: {errno}"));
     }
     if let Some(maildir) = task.place.open_maildir()? {
         late::deliver(task.place, maildir.as_fd())?;
@@ -53,16 +57,31 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Resu
     }
 }
 
-/// Removes what a conversion without commit has made.
-pub(crate) fn clean_up(place: &Place, run: &RunId) {
-    if let Err(error) = Tree::remove(place.work(), run) {
+/// Whether something stays behind that this process was to remove.
+static TRACES: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn has_left_traces() -> bool {
+    TRACES.load(Ordering::Relaxed)
+}
+
+/// Says what could not be removed, and has the agent told by the exit status.
+pub(crate) fn stays_behind(what: &str) {
+    note(what);
+    TRACES.store(true, Ordering::Relaxed);
+}
+
+/// Removes what a conversion without commit has made; tells whether all of it is gone.
+pub(crate) fn clean_up(place: &Place, run: &RunId) -> bool {
+    let stage = Tree::remove(place.work(), run).inspect_err(|error| {
         note(&format!("the stage stays behind: {error}"));
-    }
-    if let Err(errno) =
-        Aside::remove_unused(place.work(), run).and_then(|()| LockFile::remove(place.work(), run))
-    {
+    });
+    let unused = Aside::remove_unused(place.work(), run).and_then(|()| LockFile::remove(place.work(), run));
+    let unused = unused.inspect_err(|errno| {
         note(&format!("tombstones that were never used stay behind: {errno}"));
-    }
+    });
+    let clean = stage.is_ok() && unused.is_ok();
+    TRACES.fetch_or(!clean, Ordering::Relaxed);
+    clean
 }
 
 /// Everything up to the commit; the locks that it returns are still held.

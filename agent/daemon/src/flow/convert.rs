@@ -124,17 +124,15 @@ impl Attempt<'_> {
         match end {
             End::Not(outcome) => {
                 tracing::debug!(user = ?self.account.name, run, ?outcome, "not converted");
-                if worker.is_none_or(Worker::abort) {
-                    self.forget(&spool);
-                } else {
-                    // It did not live to undo what it had begun; its successor will.
+                // What could not be undone now, by a worker that died or on a disk that gives errors, its successor will undo.
+                if !(worker.is_none_or(Worker::abort) && self.forget(&spool)) {
                     self.flow.set_unsettled(&self.record, false);
                 }
                 outcome
             }
             End::Committed { messages, set_aside: Ok(()) } => {
                 // Before the record says that nothing is left to do: it lets go of the folders' dotlocks, and may deliver mail that an earlier, lost commit had taken.
-                if worker.is_none_or(Worker::finish) {
+                if worker.is_none_or(Worker::finish) && !spool.has_left_dotlock() {
                     self.flow.set_converted(self.settings, &mut self.record);
                 } else {
                     self.flow.set_unsettled(&self.record, true);
@@ -150,22 +148,33 @@ impl Attempt<'_> {
             End::Unsure(why) => {
                 tracing::error!(user = ?self.account.name, run, "the commit was not answered, asking the disk: {why}");
                 self.flow.set_unsettled(&self.record, false);
-                super::settle::settle(self.flow, self.settings, &self.record)
+                match super::settle::settle(self.flow, self.settings, &self.record) {
+                    Outcome::Failed(reason) if reason.code == "interrupted" => {
+                        Outcome::Failed(reasons::not_committed(&why))
+                    }
+                    settled => settled,
+                }
             }
         }
     }
 
-    /// Removes what an attempt without commit leaves outside the home; the worker has removed the stage.
-    fn forget(&self, spool: &Spool) {
+    /// Removes what an attempt without commit leaves outside the home; the worker has removed the stage. The record goes last, and only if all else is gone: it is by the record that the rest is found later.
+    fn forget(&self, spool: &Spool) -> bool {
         if let Err(error) = spool.remove_tombstone(&self.run, 0) {
             tracing::warn!("an unused tombstone stays behind: {error}");
+            return false;
+        }
+        if spool.has_left_dotlock() {
+            return false;
         }
         if let Err(error) = self.flow.records.remove(self.run.as_str()) {
             tracing::warn!(
                 run = self.run.as_str(),
                 "the record of an attempt without commit stays behind: {error}"
             );
+            return false;
         }
+        true
     }
 
     fn step(&self, step: &'static str) {

@@ -33,6 +33,10 @@ pub(super) struct Memory {
     standings: HashMap<MailboxKey, Standing>,
     /// Runs of which only the disk knows the end, or whose spool is not set aside; and when they were last tried.
     unsettled: HashMap<String, Instant>,
+    /// Their records, which may not even have been written.
+    begun: HashMap<String, Arc<Record>>,
+    /// The map could not be written.
+    map_is_old: bool,
     pub(super) late: Late,
     /// Mailboxes that a thread works on.
     at_work: HashSet<MailboxKey>,
@@ -164,6 +168,7 @@ impl Flow {
             uidl,
             reuse_xuidl,
             timezone: settings.config.mail.timezone.clone().unwrap_or_default(),
+            reserve: settings.config.keep.reserve,
         }
     }
 
@@ -180,8 +185,9 @@ impl Flow {
         if let Err(error) = self.records.put(record) {
             tracing::error!(
                 run = record.run,
-                "the record cannot be written, the next start settles this run again: {error}"
+                "the record cannot be written, this run is settled again: {error}"
             );
+            self.set_unsettled(record, true);
         }
         self.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
         self.watch_places(record);
@@ -199,24 +205,34 @@ impl Flow {
     pub(super) fn write_map(&self, settings: &Settings, record: &Record) {
         let all = self.records.all();
         let others = all.iter().map(AsRef::as_ref).filter(|other| other.run != record.run);
-        if let Err(error) = map::write(&settings.config.agent.state, others.chain([record])) {
+        self.replace_map(settings, others.chain([record]));
+    }
+
+    /// A map that cannot be written is tried again by the tick.
+    fn replace_map<'a>(&self, settings: &Settings, records: impl Iterator<Item = &'a Record>) {
+        let written = map::write(&settings.config.agent.state, records);
+        if let Err(error) = &written {
             tracing::error!(
                 "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
             );
         }
+        self.memory().map_is_old = written.is_err();
     }
 
     /// Only the disk knows how this run ended, or (`committed`) its spool still stands at its place.
     pub(super) fn set_unsettled(&self, record: &Record, committed: bool) {
         let mut memory = self.memory();
         memory.unsettled.insert(record.run.clone(), Instant::now());
+        memory.begun.insert(record.run.clone(), Arc::new(record.clone()));
         if !committed {
             memory.standings.insert(record.key(), Standing::Unknown);
         }
     }
 
     pub(super) fn settled(&self, record: &Record) {
-        self.memory().unsettled.remove(&record.run);
+        let mut memory = self.memory();
+        memory.unsettled.remove(&record.run);
+        memory.begun.remove(&record.run);
     }
 
     /// A number for an archive entry that no entry ever had: the work folder remembers positions by it.
@@ -282,7 +298,6 @@ impl Flow {
 
     fn recover_now(&self) {
         let settings = self.settings();
-        let config = &settings.config;
         let records = self.records.all();
         for record in records.iter().filter(|record| record.phase == Phase::Converted) {
             self.watch_places(record);
@@ -293,15 +308,12 @@ impl Flow {
         for run in unsettled {
             self.settle_run(&run);
         }
-        if let Err(error) = map::write(&config.agent.state, self.records.all().iter().map(AsRef::as_ref)) {
-            tracing::error!(
-                "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
-            );
-        }
+        self.replace_map(&settings, self.records.all().iter().map(AsRef::as_ref));
     }
 
     fn settle_run(&self, run: &str) {
-        let Some(record) = self.records.all().into_iter().find(|record| record.run == run) else {
+        let written = self.records.all().into_iter().find(|record| record.run == run);
+        let Some(record) = written.or_else(|| self.memory().begun.get(run).cloned()) else {
             self.memory().unsettled.remove(run);
             return;
         };
@@ -334,6 +346,9 @@ impl Flow {
         };
         for run in due {
             self.settle_run(&run);
+        }
+        if self.memory().map_is_old {
+            self.replace_map(&self.settings(), self.records.all().iter().map(AsRef::as_ref));
         }
         self.look_after_late_mail(&self.settings());
     }

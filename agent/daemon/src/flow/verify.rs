@@ -41,11 +41,16 @@ pub(super) fn verify(
         Ok(checked) => {
             // Has the copies removed.
             worker.order(Order::Release, None).map_err(failed)?;
-            worker.finish();
+            if !worker.finish() {
+                flow.set_unsettled(record, true);
+            }
             Ok(checked)
         }
         Err(outcome) => {
-            worker.abort();
+            // Its copies go later, then.
+            if !worker.abort() {
+                flow.set_unsettled(record, true);
+            }
             Err(outcome)
         }
     }
