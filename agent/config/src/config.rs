@@ -167,6 +167,8 @@ pub struct Radius {
 pub struct Keep {
     /// Days that originals stay, 1..=36500; 0: for ever.
     pub original_days: u32,
+    /// Per cent of a disk, and of a user's share of it, that stages, rollbacks and verifications leave free, 0..=90.
+    pub reserve: u8,
 }
 
 /// `agent.bus`

@@ -348,6 +348,13 @@ pub const KEYS: &[Key] = &[
         "Days that the original mboxes are kept after the conversion, or after a rollback, 1 to 36500; 0 = for ever.",
         "While they are there, nothing is lost that can be named. They take room: reckon with twice the mail. The days have to pass by the clock and by the agent's own count, so that a clock set wrong removes nothing early.",
     ),
+    key(
+        "keep",
+        "reserve",
+        r#""5%""#,
+        "What stays free of a file system, and of a user's quota on it, in bytes and in files, \"0%\" to \"90%\": nothing is converted, rolled back or verified that would take of it.",
+        "Mail goes on coming meanwhile, and Postfix bounces what does not fit into a quota. The Maildir is new room on its file system; the original stays on its own, and counts against no user's quota there.",
+    ),
 ];
 
 /// What the keys are for comes with later versions.

@@ -166,7 +166,9 @@ fn build(layers: &Layers, problems: &mut Vec<Problem>) -> Option<Config> {
         clients: r.path("clients"),
         rate: r.number("rate", 0, 1_000_000),
     };
-    let keep = Keep { original_days: reader.at("keep").number("original_days", 0, 36_500) };
+    let r = reader.at("keep");
+    let keep =
+        Keep { original_days: r.number("original_days", 0, 36_500), reserve: r.percent("reserve", 90) };
     let not_in_use_yet = layers.set_by_files().filter(|key| key.is_not_in_use_yet()).collect();
     Some(Config {
         not_in_use_yet,

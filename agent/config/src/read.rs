@@ -157,6 +157,16 @@ impl Reader<'_> {
         self.parsed(name, None, |text| if text.is_empty() { Ok(None) } else { per_user(text) })
     }
 
+    /// `"5%"`
+    pub(crate) fn percent(&mut self, name: &'static str, highest: u8) -> u8 {
+        self.parsed(name, 0, |text| {
+            let number = text.strip_suffix('%').and_then(|number| number.parse().ok());
+            number
+                .filter(|percent| *percent <= highest)
+                .ok_or_else(|| format!("a whole number from 0 to {highest} and %, such as \"5%\""))
+        })
+    }
+
     pub(crate) fn duration(&mut self, name: &'static str, lowest: Duration, highest: Duration) -> Duration {
         self.parsed(name, lowest, |text| {
             parse_duration(text).filter(|d| (lowest..=highest).contains(d)).ok_or_else(|| {

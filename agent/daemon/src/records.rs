@@ -337,7 +337,7 @@ impl Records {
     /// Opens `STATE/runs` and reads all of it. The records that cannot be used are returned beside it; their users are refused.
     ///
     /// # Errors
-    /// If the folder itself cannot be made or read.
+    /// If the folder itself cannot be made or read, or the disk gives an error for a record.
     pub fn open(state: &Path) -> Result<(Self, Vec<RecordError>), RecordError> {
         let path = state.join("runs");
         let of_folder =
@@ -348,10 +348,15 @@ impl Records {
         let mut errors = Vec::new();
         for name in names {
             let file = shelf.path_of(&name);
+            let broken = |error: &io::Error| error.raw_os_error() == Some(nix::libc::EIO);
             let parsed = match fs::read(&file) {
                 Ok(bytes) => String::from_utf8(bytes)
                     .map_err(|error| (Fault::Unreadable(error.to_string()), error.into_bytes()))
                     .and_then(|text| Record::parse(&text, &name).map_err(|fault| (fault, text.into_bytes()))),
+                // A disk that gives errors says nothing about the record. Without it its user would be taken for one on mbox; a start that failed is tried again.
+                Err(error) if broken(&error) => {
+                    return Err(RecordError { path: file, user: None, uid: None, fault: Fault::Io(error) });
+                }
                 Err(error) => Err((Fault::Io(error), Vec::new())),
             };
             match parsed {

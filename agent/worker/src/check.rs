@@ -25,8 +25,9 @@ use crate::aside::{Aside, Entry};
 use crate::channel::Channel;
 use crate::file::{self, FILE, FOLDER};
 use crate::passing::Passing;
+use crate::room::{self, Need};
 use crate::wire::{Block, Order, Report, Step};
-use crate::{Stop, Task, folders, note, probe, step};
+use crate::{Stop, Task, convert, folders, note, probe, step};
 use mailbox::{Counts, MailboxCheck};
 use shown::Shown;
 
@@ -41,7 +42,7 @@ const PIECE: usize = 1 << 20;
 pub(crate) fn run(task: Task<'_>, channel: &mut Channel, original: OwnedFd) -> Result<(), Stop> {
     let done = talk(task, channel, &original);
     if let Err(errno) = remove(task) {
-        note(&format!("copies of the originals stay behind: {errno}"));
+        convert::stays_behind(&format!("copies of the originals stay behind: {errno}"));
     }
     done?;
     channel.say(Report::Done)
@@ -94,6 +95,8 @@ fn prepare(
     let root = make_folder(folder.as_fd(), ROOT).map_err(&failed)?;
     let aside = Aside::open(task.place.work(), task.run).map_err(&failed)?;
     let total = marker.sources.iter().map(|source| source.length).sum();
+    let need = Need { bytes: total, files: 2 * marker.sources.len() as u64 };
+    room::check(task, task.place.work(), need)?;
     let mut passing = Passing::new(channel, total);
     let (mut messages, mut missing) = (0, 0);
     for (position, source) in marker.sources.iter().enumerate() {
@@ -238,7 +241,7 @@ fn compare(
 }
 
 /// Removes the copies.
-fn remove(task: Task<'_>) -> nix::Result<()> {
+pub(crate) fn remove(task: Task<'_>) -> nix::Result<()> {
     remove_below(task.place.work(), OsStr::new(&name(task)), 0)
 }
 

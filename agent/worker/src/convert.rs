@@ -22,7 +22,7 @@ use crate::proof::{self, Proof};
 use crate::staging::Staging;
 use crate::told::Told;
 use crate::wire::{Block, Order, Report, Step};
-use crate::{Stop, Task, empties, late, note, step};
+use crate::{Stop, Task, empties, late, note, room, step};
 
 /// A prefix up to this many bytes is hashed again under the locks to tell an append from a rewrite; a longer one is refreshed without locks.
 const REHASH_UNDER_LOCK: u64 = 64 << 20;
@@ -39,6 +39,9 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Resu
         let fate = Fate::after(stop, channel);
         step(Step::Abort, task.run);
         clean_up(task.place, task.run, fate);
+        if let Stop::Say(Report::Blocked { block: Block::NoRoom, .. }) = stop {
+            room::settle(task.place.work());
+        }
     }
     let committed = uncommitted?;
     channel.say(Report::Committed { folders_left: committed.folders_left })?;
@@ -46,7 +49,7 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel, spool: OwnedFd) -> Resu
     let order = channel.order();
     drop(committed);
     if let Err(errno) = LockFile::remove(task.place.work(), task.run) {
-        note(&format!("the end of the dotlocks stays behind: {errno}"));
+        stays_behind(&format!("the end of the dotlocks stays behind: {errno}"));
     }
     if let Some(maildir) = task.place.open_maildir()? {
         late::deliver(task.place, maildir.as_fd())?;
@@ -62,6 +65,12 @@ static TRACES: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn has_left_traces() -> bool {
     TRACES.load(Ordering::Relaxed)
+}
+
+/// Says what could not be removed, and has the agent told by the exit status.
+pub(crate) fn stays_behind(what: &str) {
+    note(what);
+    TRACES.store(true, Ordering::Relaxed);
 }
 
 /// What becomes of a stage without commit.

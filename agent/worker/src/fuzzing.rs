@@ -27,6 +27,7 @@ pub fn told_names(text: &[u8], prefix: &str, separator: char) -> Vec<String> {
         uidl: String::new(),
         reuse_xuidl: false,
         timezone: String::new(),
+        reserve: 0,
     };
     Told::parse(text, &job).names().map(str::to_owned).collect()
 }

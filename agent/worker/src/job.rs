@@ -12,7 +12,7 @@ use crate::wire::Garbled;
 pub const MAX: usize = 64 * 1024;
 
 /// Version of the fields below; agent and worker of one installation always agree, one left over from before an upgrade must not guess.
-const VERSION: &str = "mailready-job 2";
+const VERSION: &str = "mailready-job 3";
 
 /// What the worker is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,8 @@ pub struct Job {
     pub reuse_xuidl: bool,
     /// `TZ` of the mail server; empty = the machine's.
     pub timezone: String,
+    /// Per cent of the disk, and of the user's share of it, that stay free (`keep.reserve`).
+    pub reserve: u8,
 }
 
 impl Job {
@@ -131,6 +133,7 @@ impl Job {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         let (uid, gid) = (self.uid.to_string(), self.gid.to_string());
+        let reserve = self.reserve.to_string();
         let (separator, locks) = (self.separator.to_string(), self.locks.encode());
         let texts = [
             VERSION,
@@ -146,6 +149,7 @@ impl Job {
             &self.uidl,
             if self.reuse_xuidl { "1" } else { "0" },
             &self.timezone,
+            &reserve,
         ];
         let paths =
             [&self.home, &self.maildir, &self.work, &self.inbox, &self.folders, &self.index, &self.control];
@@ -180,6 +184,7 @@ impl Job {
             uidl,
             reuse_xuidl,
             timezone,
+            reserve,
             ref paths @ ..,
         ] = fields[..]
         else {
@@ -221,6 +226,7 @@ impl Job {
                 _ => return Err(Garbled),
             },
             timezone: text(timezone)?,
+            reserve: text(reserve)?.parse().map_err(|_| Garbled)?,
         })
     }
 }
@@ -250,6 +256,7 @@ pub(crate) mod tests {
             uidl: String::new(),
             reuse_xuidl: false,
             timezone: String::new(),
+            reserve: 5,
         }
     }
 
@@ -267,6 +274,7 @@ pub(crate) mod tests {
             uidl: "%g".into(),
             reuse_xuidl: true,
             timezone: "Europe/Berlin".into(),
+            reserve: 100,
             ..job()
         };
         assert_eq!(Job::decode(&other.encode()), Ok(other));
@@ -281,7 +289,7 @@ pub(crate) mod tests {
             assert_eq!(Job::decode(&whole[..cut]), Err(Garbled), "cut at {cut}");
         }
         let mut newer = whole.clone();
-        newer[14] = b'3';
+        newer[14] = b'4';
         assert_eq!(Job::decode(&newer), Err(Garbled));
     }
 }

@@ -34,6 +34,7 @@ mod place;
 mod probe;
 mod proof;
 mod rollback;
+mod room;
 mod sandbox;
 mod staging;
 mod stray;

@@ -15,6 +15,7 @@ use nix::fcntl::{AtFlags, openat};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 
+use crate::convert;
 use crate::file::{self, Identity};
 use crate::job::Locks;
 use crate::lease::Lease;
@@ -34,6 +35,8 @@ impl LockFile {
     }
 
     /// Makes it anew, synced: whatever dotlock exists from now on can be told after a crash.
+    ///
+    /// `EBUSY`: one stands to which a dotlock is still linked, since that could not be removed.
     pub(crate) fn create(work: BorrowedFd<'_>, run: &RunId, host: &str) -> nix::Result<Self> {
         let name = Self::name(run);
         Self::remove(work, run)?;
@@ -51,8 +54,16 @@ impl LockFile {
         Ok(stat.filter(|stat| stat.st_nlink > 1).map(|stat| Identity::from(&stat)))
     }
 
-    /// Removes the work folder's end, after the dotlocks have gone for good: what a power cut brought back without it, nobody would know for ours. Durable, since a record may say next that nothing is left.
+    /// Removes the work folder's end, unless a dotlock is still linked to it, which it alone makes known as ours: `EBUSY`.
     pub(crate) fn remove(work: BorrowedFd<'_>, run: &RunId) -> nix::Result<()> {
+        if Self::left_behind(work, run)?.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        Self::forget(work, run)
+    }
+
+    /// Removes the work folder's end, whatever is linked to it, after the dotlocks have gone for good: what a power cut brought back without it, nobody would know for ours. Durable, since a record may say next that nothing is left.
+    pub(crate) fn forget(work: BorrowedFd<'_>, run: &RunId) -> nix::Result<()> {
         for folder in UNLINKED.take() {
             fsync(&*folder)?;
         }
@@ -95,8 +106,13 @@ impl Drop for Dotlock {
     fn drop(&mut self) {
         let standing = file::glance(self.folder.as_fd(), OsStr::from_bytes(self.name.to_bytes()));
         // Somebody who found the lock stale may have put his own there.
-        if standing.is_ok_and(|stat| stat.is_some_and(|stat| Identity::from(&stat) == self.identity)) {
-            let _ = unlinkat(&self.folder, self.name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+        let is_ours =
+            standing.is_ok_and(|stat| stat.is_some_and(|stat| Identity::from(&stat) == self.identity));
+        if is_ours
+            && let Err(errno) = unlinkat(&self.folder, self.name.as_c_str(), UnlinkatFlags::NoRemoveDir)
+        {
+            // Known by the work folder's end of it, which stays too; the agent has both removed later.
+            convert::stays_behind(&format!("the dotlock {:?} stays behind: {errno}", self.name));
         }
         UNLINKED.with_borrow_mut(|folders| {
             if !folders.iter().any(|folder| Rc::ptr_eq(folder, &self.folder)) {

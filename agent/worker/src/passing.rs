@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use mailready_mailbox::Progress;
 
 use crate::channel::Channel;
+use crate::room::Watch;
 use crate::wire::Report;
+use crate::{Stop, Task};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
@@ -18,18 +20,32 @@ pub(crate) struct Passing<'a> {
     before: Progress,
     /// Said to the agent; a quiet one only listens.
     loud: bool,
+    /// Of the disk that is written to.
+    room: Option<Watch<'a>>,
+    /// Why it was broken off here.
+    short: Option<Stop>,
 }
 
 impl<'a> Passing<'a> {
     /// `total` bytes in all.
     pub(crate) fn new(channel: &'a mut Channel, total: u64) -> Self {
         let before = Progress { total, ..Progress::default() };
-        Self { channel, last: Instant::now(), before, loud: true }
+        Self { channel, last: Instant::now(), before, loud: true, room: None, short: None }
     }
 
     /// One that says nothing, for what is short or done twice.
     pub(crate) fn quiet(channel: &'a mut Channel) -> Self {
         Self { loud: false, ..Self::new(channel, 0) }
+    }
+
+    /// Breaks off when the room that is to stay free in the work folder is not there any more.
+    pub(crate) fn minding_room(self, task: Task<'a>) -> Self {
+        Self { room: Some(Watch::new(task)), ..self }
+    }
+
+    /// What a pass that came to nothing is to be told as.
+    pub(crate) fn or(&mut self, stop: Stop) -> Stop {
+        self.short.take().unwrap_or(stop)
     }
 
     /// The pass under way is done.
@@ -47,6 +63,13 @@ impl<'a> Passing<'a> {
             if self.channel.say(Report::Progress { messages, bytes, total }).is_err() {
                 return ControlFlow::Break(());
             }
+        }
+        if let Some(room) = &mut self.room
+            && let Err(stop) =
+                room.on(self.before.messages + progress.messages, self.before.bytes + progress.bytes)
+        {
+            self.short = Some(stop);
+            return ControlFlow::Break(());
         }
         match self.channel.interrupted() {
             true => ControlFlow::Break(()),

@@ -11,6 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 
 use crate::aside::Aside;
+use crate::check;
 use crate::convert;
 use crate::file::{self, FOLDER, Identity};
 use crate::folders;
@@ -71,6 +72,7 @@ pub(crate) fn folders_left(task: Task<'_>, marker: &Marker) -> Result<Vec<(usize
 pub(crate) fn probe(task: Task<'_>) -> Result<Report, Stop> {
     step(Step::Probe, task.run);
     remove_dead_dotlocks(task)?;
+    check::remove(task).map_err(Stop::failed(Step::Probe))?;
     let rolling_back =
         file::glance(task.place.work(), ROLLING_BACK).map_err(Stop::failed(Step::Probe))?.is_some();
     let (marker, is_withdrawn) = match committed(task)? {
@@ -120,7 +122,7 @@ pub(crate) fn remove_dead_dotlocks(task: Task<'_>) -> Result<(), Stop> {
         }
         note(&format!("removed {removed} dotlocks of a dead worker"));
     }
-    LockFile::remove(work, run).map_err(Stop::failed(Step::Probe))
+    LockFile::forget(work, run).map_err(Stop::failed(Step::Probe))
 }
 
 fn remove_links(folder: BorrowedFd<'_>, lock: Identity, depth: usize) -> nix::Result<u64> {

@@ -22,7 +22,7 @@ use crate::file::{self, FOLDER};
 use crate::locks::LockFile;
 use crate::probe::{self, ROLLING_BACK, withdrawn_name};
 use crate::wire::{Block, Order, Report, Step};
-use crate::{Stop, Task, note, step};
+use crate::{Stop, Task, convert, note, step};
 use boxes::Boxes;
 use confirm::Locked;
 
@@ -46,7 +46,7 @@ pub(crate) fn run(task: Task<'_>, channel: &mut Channel, inbox: OwnedFd) -> Resu
         Err(stop) => {
             step(Step::Abort, task.run);
             if let Err(errno) = undo(task) {
-                note(&format!("traces of a rollback stay behind: {errno}"));
+                convert::stays_behind(&format!("traces of a rollback stay behind: {errno}"));
             }
             Err(stop)
         }

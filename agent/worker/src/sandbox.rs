@@ -13,10 +13,14 @@ use nix::libc;
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, getresgid, getresuid, setgroups, setresgid, setresuid, setuid};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
+};
 
 use crate::note;
 use crate::place::Place;
+use crate::room;
 
 /// Drops all that the agent may do. An error or a way back ends the program.
 pub(crate) fn become_user(uid: u32, gid: u32) -> nix::Result<()> {
@@ -159,7 +163,15 @@ const ALLOWED: &[libc::c_long] = &[
 
 /// Everything else fails with EPERM, on every thread.
 fn filter() -> Result<(), seccompiler::Error> {
-    let rules = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules: std::collections::BTreeMap<_, _> =
+        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    // How much of its own share is left, and nothing else that there is about quotas.
+    let asking = |kind| {
+        let command = u64::from(room::command(kind));
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+    };
+    rules.insert(libc::SYS_quotactl_fd, vec![asking(libc::USRQUOTA)?, asking(libc::GRPQUOTA)?]);
     let architecture: TargetArch = std::env::consts::ARCH.try_into()?;
     let mismatch = SeccompAction::Errno(libc::EPERM as u32);
     let program: BpfProgram =

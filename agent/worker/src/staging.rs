@@ -16,6 +16,7 @@ use crate::folders::{self, Folder, Found};
 use crate::judge;
 use crate::look::{self, IndexLook, Look, Seen};
 use crate::passing::Passing;
+use crate::room::{self, Need};
 use crate::told::{Told, ToldBox};
 use crate::wire::{Block, Report, Step};
 use crate::{Stop, Task, note, step};
@@ -93,7 +94,9 @@ impl<'a> Staging<'a> {
             walked: Duration::ZERO,
         };
         staging.follow_folders()?;
-        let mut passing = Passing::new(channel, staging.size()?);
+        let size = staging.size()?;
+        room::check(task, work, staging.need(size))?;
+        let mut passing = Passing::new(channel, size).minding_room(task);
         for position in 0..staging.boxes.len() {
             staging.write(position, &mut passing)?;
         }
@@ -102,6 +105,7 @@ impl<'a> Staging<'a> {
         staging.tree.verify(&mut |progress| quiet.on(progress)).map_err(Stop::engine(Step::Verify))?;
         // All that was of use is in this stage now.
         Tree::remove_kept(work).map_err(Stop::engine(Step::Verify))?;
+        staging.mind_room()?;
         Ok(staging)
     }
 
@@ -109,6 +113,7 @@ impl<'a> Staging<'a> {
     pub(crate) fn refresh(&mut self, channel: &mut crate::channel::Channel) -> Result<(), Stop> {
         step(Step::Refresh, self.task.run);
         for _ in 0..ROUNDS {
+            self.mind_room()?;
             let mut changed = self.follow_folders()?;
             for position in 0..self.boxes.len() {
                 changed |= self.update(position, channel)?;
@@ -203,6 +208,25 @@ impl<'a> Staging<'a> {
         Ok(())
     }
 
+    /// What the stage is going to take, of mboxes of so many bytes in all: a file a message where Dovecot told how many there are, and a few files a mailbox.
+    fn need(&self, size: u64) -> Need {
+        /// Folders, lists, receipt, copies of the index.
+        const FILES_A_BOX: u64 = 12;
+        /// Half a block, and a line each in uidlist and receipt.
+        const BYTES_A_MESSAGE: u64 = 2048 + 400;
+        let told = self.boxes.iter().filter_map(|mailbox| self.told.of(mailbox.name()).messages);
+        let messages = told.fold(0, |sum: u64, messages| sum.saturating_add(messages));
+        Need {
+            bytes: size.saturating_add(messages.saturating_mul(BYTES_A_MESSAGE)),
+            files: messages.saturating_add(FILES_A_BOX * self.boxes.len() as u64),
+        }
+    }
+
+    /// Gives the stage up when others need its room.
+    fn mind_room(&self) -> Result<(), Stop> {
+        room::check(self.task, self.task.place.work(), Need::default())
+    }
+
     /// Bytes of all mboxes, for the progress.
     fn size(&self) -> Result<u64, Stop> {
         let mut size = 0;
@@ -265,7 +289,7 @@ impl<'a> Staging<'a> {
         let known = self.known(position, &told, look.index.is_there());
         self.tree
             .write_box(position, mbox, &source, &known, self.task.rules, &mut |progress| passing.on(progress))
-            .map_err(|error| unless_at_work(mbox, &look.mbox, position, error, Step::Stage))?;
+            .map_err(|error| passing.or(unless_at_work(mbox, &look.mbox, position, error, Step::Stage)))?;
         if let Some(index) = &index {
             self.tree.carry_index(position, index.as_fd()).map_err(Stop::engine_at(Step::Stage, position))?;
         }
@@ -348,7 +372,7 @@ impl<'a> Staging<'a> {
     }
 
     fn rewrite(&mut self, position: usize, channel: &mut crate::channel::Channel) -> Result<bool, Stop> {
-        let mut passing = Passing::new(channel, 0);
+        let mut passing = Passing::new(channel, 0).minding_room(self.task);
         self.write(position, &mut passing)?;
         step(Step::Verify, self.task.run);
         let Some(stage) = self.tree.get(position) else { return Ok(true) };

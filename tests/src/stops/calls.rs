@@ -234,10 +234,41 @@ const CALLS: &[Call] = calls! {
     setxattr SYS_setxattr Path Yes;
 };
 
+/// What a call can tell of its disk: full (ENOSPC), the user's share of it used up (EDQUOT), broken (EIO), read-only (EROFS). Empty: nothing, or it is no call on a disk.
+///
+/// What is written late can fail late: so a sync has the errors of a write. On some file systems removing needs room, too; on those that are asked of
+/// here it does not, and an undo may count on that.
+#[must_use]
+pub fn disk_errors(name: &str) -> &'static [libc::c_int] {
+    match name {
+        "write" | "pwrite64" | "writev" | "sendfile" | "copy_file_range" => {
+            &[libc::ENOSPC, libc::EDQUOT, libc::EIO]
+        }
+        "open" | "openat" | "creat" | "mkdir" | "mkdirat" | "link" | "linkat" | "symlink" | "setxattr"
+        | "fsetxattr" | "rename" | "renameat" | "renameat2" => {
+            &[libc::ENOSPC, libc::EDQUOT, libc::EIO, libc::EROFS]
+        }
+        "fsync" | "fdatasync" | "syncfs" | "sync_file_range" => &[libc::EIO, libc::ENOSPC, libc::EDQUOT],
+        "fallocate" => &[libc::ENOSPC, libc::EDQUOT, libc::EIO],
+        "ftruncate" | "truncate" | "read" | "pread64" | "readv" | "getdents64" => &[libc::EIO],
+        "chown" | "fchown" | "fchownat" => &[libc::EDQUOT, libc::EIO, libc::EROFS],
+        "unlink" | "unlinkat" | "rmdir" | "chmod" | "fchmod" | "fchmodat" | "utimensat" => {
+            &[libc::EIO, libc::EROFS]
+        }
+        _ => &[],
+    }
+}
+
 /// A call by its number, if it is one of those known.
 #[must_use]
 pub fn by_number(number: u64) -> Option<&'static Call> {
     CALLS.iter().find(|call| u64::try_from(call.number) == Ok(number))
+}
+
+/// Whether a call reads what stands in a file or a folder.
+#[must_use]
+pub fn reads(name: &str) -> bool {
+    matches!(name, "read" | "pread64" | "readv" | "getdents64")
 }
 
 /// Whether the flags of an `open` make or empty a file.

@@ -17,15 +17,17 @@ use super::control::Order;
 use super::tracer::{Filter, Tracer};
 
 const USAGE: &str = "\
-stop-at --control DIR [--from TEXT] [--changing] [--only PROGRAM]... -- PROGRAM ARGS...
+stop-at --control DIR [--from TEXT] [--changing] [--reading] [--only PROGRAM]... -- PROGRAM ARGS...
 
 Runs PROGRAM, in this very process, and does to it what DIR/ticket says: `count` lists its system calls in DIR/list; `stop N`
 stops it before call N, tells so in DIR/reached, and lets it go on when there is DIR/go; `kill itself|others|all N PROGRAM CALL PATH`
-kills before the Nth call of that kind (numbers in PATH written as #) and says so on the standard error of whoever dies. Without
+kills before the Nth call of that kind (numbers in PATH written as #) and says so on the standard error of whoever dies; `fail ERRNO:[DISK] N
+PROGRAM CALL PATH` has that call fail, and with DISK every later one below that path, too, until there is DIR/heal. Without
 a ticket the program just runs. Children and threads are followed.
 
   --from TEXT     count from behind the first call whose name or arguments hold TEXT
   --changing      count only calls that change files, folders or locks
+  --reading       count calls that read files or folders, too
   --only PROGRAM  count only calls of programs of this file name, and let others go
 ";
 
@@ -53,6 +55,10 @@ fn parse(mut words: impl Iterator<Item = OsString>) -> Option<Asked> {
             "--between" => asked.between = true,
             "--changing" => {
                 asked.filter.changing = true;
+                asked.words.push(word);
+            }
+            "--reading" => {
+                asked.filter.reading = true;
                 asked.words.push(word);
             }
             option @ ("--from" | "--only") => {

@@ -6,6 +6,8 @@
 //! | `error` | `stop-at` | why it cannot trace |
 //! | `list` | tracer | a [`Place`] a line, written before the call is carried out |
 //! | `reached` | tracer | the place of the order, where the program stands or was killed |
+//! | `faults` | tracer | a [`Place`] a line for every call that was made to fail |
+//! | `heal` | test | the broken disk works again |
 //! | `go` | test | the stopped program may go on, untraced from then on |
 //! | `ended` | tracer | the last traced process has ended |
 
@@ -60,6 +62,17 @@ pub enum Order {
         /// Who dies.
         whom: Whom,
     },
+    /// The `nth` call of this kind is not carried out and gives an error instead.
+    Fail {
+        /// From 1.
+        nth: usize,
+        /// Which calls.
+        kind: String,
+        /// Number of the error.
+        errno: i32,
+        /// With a path, the disk that is mounted there is broken from then on: every later call on something below it fails alike, if it is one that gives this error, until there is `heal`.
+        below: Option<String>,
+    },
 }
 
 impl fmt::Display for Whom {
@@ -80,6 +93,9 @@ impl fmt::Display for Order {
             Self::StopBefore { call, about } => write!(f, "before {call} {about}"),
             Self::Hold { nth, kind } => write!(f, "hold it {nth} {kind}"),
             Self::Kill { nth, kind, whom } => write!(f, "kill {whom} {nth} {kind}"),
+            Self::Fail { nth, kind, errno, below } => {
+                write!(f, "fail {errno}:{} {nth} {kind}", below.as_deref().unwrap_or_default())
+            }
         }
     }
 }
@@ -101,6 +117,12 @@ impl FromStr for Order {
                 let whom = all.into_iter().find(|each| each.to_string() == *whom);
                 let whom = whom.ok_or_else(|| format!("{text:?}: who is to die?"))?;
                 Ok(Self::Kill { nth: number(nth)?, kind: (*kind).to_owned(), whom })
+            }
+            ["fail", how, nth, kind] => {
+                let (errno, below) = how.split_once(':').ok_or_else(|| format!("{text:?}: which error?"))?;
+                let errno = errno.parse().map_err(|_| format!("{errno:?} is no number"))?;
+                let below = Some(below.to_owned()).filter(|below| !below.is_empty());
+                Ok(Self::Fail { nth: number(nth)?, kind: (*kind).to_owned(), errno, below })
             }
             _ => Err(format!("{text:?} is no order")),
         }
@@ -219,7 +241,11 @@ impl<'m> Control<'m> {
     /// # Errors
     /// If the machine is gone, or the list is none.
     pub fn places(&self) -> Result<Vec<Place>> {
-        let text = self.read("list")?.unwrap_or_default();
+        self.list("list")
+    }
+
+    fn list(&self, name: &str) -> Result<Vec<Place>> {
+        let text = self.read(name)?.unwrap_or_default();
         // The last line may be half written.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| line.parse().map_err(LabError::Setup)).collect()
@@ -263,6 +289,24 @@ impl<'m> Control<'m> {
             .doing(|| format!("write {}/go", self.dir.display()))
     }
 
+    /// Lets the broken disk work again.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn heal(&self) -> Result<()> {
+        self.machine
+            .inside(|| publish(&self.dir, "heal", ""))?
+            .doing(|| format!("write {}/heal", self.dir.display()))
+    }
+
+    /// The calls that were made to fail.
+    ///
+    /// # Errors
+    /// If the machine is gone, or the list is none.
+    pub fn faults(&self) -> Result<Vec<Place>> {
+        self.list("faults")
+    }
+
     /// Whether every traced process has ended.
     ///
     /// # Errors
@@ -291,7 +335,9 @@ mod tests {
         let kill = Order::Kill { nth: 2, kind: "dash write /tmp/f#".into(), whom: Whom::Others };
         let before = Order::StopBefore { call: "renameat2".into(), about: "/var/mail/a b".into() };
         let hold = Order::Hold { nth: 3, kind: "dash write /tmp/f#".into() };
-        for order in [Order::Count, Order::Stop(7), before, hold, kill] {
+        let fail = |below| Order::Fail { nth: 3, kind: "dash write /tmp/f#".into(), errno: 28, below };
+        for order in [Order::Count, Order::Stop(7), before, hold, kill, fail(None), fail(Some("/tmp".into()))]
+        {
             assert_eq!(order.to_string().parse(), Ok(order));
         }
         assert!("stop".parse::<Order>().is_err());

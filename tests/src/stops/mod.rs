@@ -29,6 +29,8 @@ mod tracer;
 pub use control::{Control, Order, Place, Whom};
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub use calls::disk_errors;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use command::main;
 
 /// Why `stop-at` cannot work in this environment, if it cannot.
@@ -39,6 +41,13 @@ pub const fn missing() -> Option<&'static str> {
     } else {
         Some("stop-at knows the system calls of Linux on x86-64 only")
     }
+}
+
+/// No call is known here.
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+#[must_use]
+pub fn disk_errors(_name: &str) -> &'static [i32] {
+    &[]
 }
 
 /// The whole of `stop-at`, where there is none.

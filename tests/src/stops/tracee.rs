@@ -35,6 +35,11 @@ impl Entry {
         calls::by_number(self.number)
     }
 
+    /// The thread that makes it.
+    pub fn thread(&self) -> Pid {
+        self.pid
+    }
+
     /// Its name.
     pub fn name(&self) -> String {
         self.call().map_or_else(|| format!("call-{}", self.number), |call| call.name.to_owned())
@@ -52,6 +57,20 @@ impl Entry {
                 fs::metadata(file).is_ok_and(|file| file.is_file())
             }
         }
+    }
+
+    /// Whether it reads from a file or a folder.
+    pub fn reads(&self) -> bool {
+        let on_disk = |file: fs::Metadata| file.is_file() || file.is_dir();
+        let link = format!("/proc/{}/fd/{}", self.pid, self.descriptor(0));
+        calls::reads(&self.name()) && fs::metadata(link).is_ok_and(on_disk)
+    }
+
+    /// Has the kernel carry out nothing in its place: the number becomes that of no call. To be followed by [`end_with`].
+    pub fn suppress(&self) -> nix::Result<()> {
+        let mut registers = ptrace::getregs(self.pid)?;
+        registers.orig_rax = u64::MAX;
+        ptrace::setregs(self.pid, registers)
     }
 
     /// What its arguments name.
@@ -127,6 +146,13 @@ impl Entry {
         }
         found
     }
+}
+
+/// Gives a thread at the end of a call this error for its answer.
+pub fn end_with(pid: Pid, errno: i32) -> nix::Result<()> {
+    let mut registers = ptrace::getregs(pid)?;
+    registers.rax = i64::from(-errno).cast_unsigned();
+    ptrace::setregs(pid, registers)
 }
 
 /// File name of the program that a thread runs.

@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::calls;
 use super::control::{Order, Place, Whom, publish};
 use super::tracee::{self, Entry};
 
@@ -30,6 +31,8 @@ pub struct Filter {
     pub from: Option<String>,
     /// Only calls that change files, folders or locks.
     pub changing: bool,
+    /// With `changing`: those that read files or folders, too.
+    pub reading: bool,
     /// Only calls of these programs, by file name; others are let go when they are executed. Empty: all.
     pub programs: Vec<String>,
 }
@@ -48,6 +51,10 @@ pub struct Tracer {
     threads: HashMap<Pid, String>,
     /// The thread that stands still until it may go on.
     held: Option<Pid>,
+    /// Threads within a call that is not carried out, each with the error that it is going to get.
+    failing: HashMap<Pid, i32>,
+    /// The disk whose calls fail now, and how.
+    broken: Option<(String, i32)>,
     /// The order is done: nobody is stopped at calls any more.
     done: bool,
 }
@@ -77,6 +84,8 @@ impl Tracer {
             counting,
             threads,
             held: None,
+            failing: HashMap::new(),
+            broken: None,
             done: false,
         })
     }
@@ -112,6 +121,7 @@ impl Tracer {
         match status {
             WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => {
                 self.threads.remove(&pid);
+                self.failing.remove(&pid);
                 if self.held == Some(pid) {
                     self.held = None;
                     self.done = true;
@@ -142,6 +152,13 @@ impl Tracer {
     }
 
     fn on_call(&mut self, pid: Pid) -> io::Result<()> {
+        if let Some(errno) = self.failing.remove(&pid) {
+            // Fails only for one that was killed meanwhile.
+            let _ = tracee::end_with(pid, errno);
+            self.done = self.broken.is_none();
+            self.go_on(pid, None);
+            return Ok(());
+        }
         // Gone between the stop and the question: its end is told next.
         if let Ok(Some(entry)) = Entry::of(pid)
             && !self.done
@@ -157,7 +174,7 @@ impl Tracer {
                 about: entry.description(),
             };
             writeln!(self.list, "{place}")?;
-            return self.reached(pid, &place);
+            return self.reached(&entry, pid, &place);
         }
         self.go_on(pid, None);
         Ok(())
@@ -169,10 +186,22 @@ impl Tracer {
             self.counting = entry.name().contains(from) || entry.description().contains(from);
             return false;
         }
-        !self.filter.changing || entry.changes()
+        !self.filter.changing || entry.changes() || (self.filter.reading && entry.reads())
     }
 
-    fn reached(&mut self, pid: Pid, place: &Place) -> io::Result<()> {
+    fn reached(&mut self, entry: &Entry, pid: Pid, place: &Place) -> io::Result<()> {
+        if self.broken.is_some() && self.control.join("heal").exists() {
+            self.broken = None;
+            self.done = true;
+        }
+        if let Some((disk, errno)) = &self.broken {
+            let errno = *errno;
+            if calls::disk_errors(&place.call).contains(&errno) && is_below(&place.about, disk) {
+                self.fail(entry, place, errno)?;
+            }
+            self.go_on(pid, None);
+            return Ok(());
+        }
         match &self.order {
             Order::Stop(number) if *number == place.number => {
                 self.held = Some(pid);
@@ -199,10 +228,26 @@ impl Tracer {
                     self.kill(pid, *whom);
                 }
             }
+            Order::Fail { nth, kind, errno, below } if *kind == place.kind() => {
+                self.of_kind += 1;
+                if self.of_kind == *nth {
+                    let errno = *errno;
+                    self.broken = below.clone().map(|disk| (disk, errno));
+                    publish(&self.control, "reached", &place.to_string())?;
+                    self.fail(entry, place, errno)?;
+                }
+            }
             _ => {}
         }
         self.go_on(pid, None);
         Ok(())
+    }
+
+    fn fail(&mut self, entry: &Entry, place: &Place, errno: i32) -> io::Result<()> {
+        entry.suppress()?;
+        self.failing.insert(entry.thread(), errno);
+        let faults = self.control.join("faults");
+        File::options().create(true).append(true).open(faults)?.write_all(format!("{place}\n").as_bytes())
     }
 
     /// A thread that stands at the entry of a call and is killed never makes that call.
@@ -237,6 +282,13 @@ impl Tracer {
         // An error means that it was killed while it stood; its end is told next.
         let _ = if self.done { ptrace::cont(pid, signal) } else { ptrace::syscall(pid, signal) };
     }
+}
+
+/// Whether what a call names lies below a path; of two names, whether either does.
+fn is_below(about: &str, path: &str) -> bool {
+    let below =
+        |name: &str| name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    about.split(" -> ").any(below)
 }
 
 /// Says `killed PROGRAM` where the program itself says what it does, so that the death has its place among those lines: what it

@@ -209,7 +209,8 @@ pub fn die(
     Ok(Some(Death { hit, ended, off_the_model: check_trace(work, &traced).err() }))
 }
 
-fn check_mail(rig: &Rig, work: Work, agent: &Daemon) -> Result<()> {
+/// Whether all mail is what it was, and what came late is there once.
+pub fn check_mail(rig: &Rig, work: Work, agent: &Daemon) -> Result<()> {
     let after = rig.dump()?;
     let wrong = |got: String| {
         let got = format!("{got}\n{}", agent.log.tail());

@@ -36,12 +36,14 @@ const STATE: [&str; 3] = ["/home", "/var/mail", "/var/lib/mailready"];
 pub const LATE: &str = "Message-ID: <late@example.org>";
 
 /// The user's folders below `~/mail`, each with mail of its own; the second one lies in a directory.
-const FOLDERS: [&str; 2] = ["Sent", "lists/dev"];
+pub const FOLDERS: [&str; 2] = ["Sent", "lists/dev"];
 
 /// The machine.
 pub struct Rig {
-    machine: Machine,
-    user: User,
+    /// It.
+    pub machine: Machine,
+    /// The one.
+    pub user: User,
     _dovecot: Daemon,
     /// What the mailbox showed before anything was done to it.
     pub expected: Dump,
@@ -130,19 +132,15 @@ impl Rig {
 
     /// Starts the agent under the tracer; comes back when it serves, or is dead before that.
     pub fn start_traced(&self, order: &Order) -> Result<Daemon> {
+        self.start_counted(order, &["--changing"])
+    }
+
+    /// The same, of the calls that `options` of `stop-at` choose.
+    pub fn start_counted(&self, order: &Order, options: &[&str]) -> Result<Daemon> {
         let control = self.control()?;
         control.arm(order)?;
-        let args = [
-            "--control",
-            TICKETS,
-            "--changing",
-            "--only",
-            "mailready-agent",
-            "--only",
-            "mailready-worker",
-            "--",
-            AGENT,
-        ];
+        let only = ["--only", "mailready-agent", "--only", "mailready-worker", "--", AGENT];
+        let args: Vec<&str> = ["--control", TICKETS].iter().chain(options).chain(&only).copied().collect();
         self.start(STOP_AT, &args)
     }
 
@@ -433,7 +431,8 @@ impl Rig {
         })
     }
 
-    fn left_over(&self, drained: bool) -> Result<Vec<String>> {
+    /// What of a run that came to its end may not be there.
+    pub fn left_over(&self, drained: bool) -> Result<Vec<String>> {
         let home = self.user.home();
         let work = format!("{home}/.mailready");
         let mut left = Vec::new();
@@ -443,7 +442,7 @@ impl Rig {
                 entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
             };
             left.extend(names(&work).into_iter().filter(|name| {
-                let beginnings = ["stage-", "back-", "rolling-back", "lock-"];
+                let beginnings = ["stage-", "back-", "check-", "rolling-back", "lock-"];
                 beginnings.iter().any(|begin| name.starts_with(begin)) || name.ends_with(".tmp")
             }));
             for folder in ["/var/mail".to_owned(), format!("{home}/mail"), format!("{home}/mail/lists")] {
@@ -475,7 +474,8 @@ impl Rig {
     }
 }
 
-fn folder_path(user: &User, folder: &str) -> String {
+/// Where a folder's mbox lies.
+pub fn folder_path(user: &User, folder: &str) -> String {
     format!("{}/mail/{folder}", user.home())
 }
 

@@ -142,17 +142,16 @@ impl Attempt<'_> {
                 if goes_on {
                     self.flow.stages.remember(&self.record);
                 }
-                if worker.is_none_or(if goes_on { Worker::leave } else { Worker::abort }) {
-                    self.forget(&spool);
-                } else {
-                    // It did not live to undo what it had begun; its successor will.
+                let ended = worker.is_none_or(if goes_on { Worker::leave } else { Worker::abort });
+                // What could not be undone now, by a worker that died or on a disk that gives errors, its successor will undo.
+                if !(ended && self.forget(&spool)) {
                     self.flow.set_unsettled(&self.record, false);
                 }
                 outcome
             }
             End::Committed { messages, set_aside: Ok(()) } => {
                 // Before the record says that nothing is left to do: it lets go of the folders' dotlocks, and may deliver mail that an earlier, lost commit had taken.
-                if worker.is_none_or(Worker::finish) {
+                if worker.is_none_or(Worker::finish) && !spool.has_left_dotlock() {
                     self.flow.set_converted(self.settings, &mut self.record);
                 } else {
                     self.flow.set_unsettled(&self.record, true);
@@ -175,24 +174,33 @@ impl Attempt<'_> {
                     Outcome::Failed(_) | Outcome::Busy(_) if matches!(why, WorkerError::Halted) => {
                         reasons::worker(&why, self.account)
                     }
+                    Outcome::Failed(reason) if reason.code == "interrupted" => {
+                        Outcome::Failed(reasons::not_committed(&why.to_string()))
+                    }
                     settled => settled,
                 }
             }
         }
     }
 
-    /// Removes what an attempt without commit leaves outside the home; the worker has removed the stage.
-    fn forget(&self, spool: &Spool) {
+    /// Removes what an attempt without commit leaves outside the home; the worker has removed the stage. The record goes last, and only if all else is gone: it is by the record that the rest is found later.
+    fn forget(&self, spool: &Spool) -> bool {
         // Synced, or a power cut might bring tombstone and dotlock back, and not the record by which they are known.
         if let Err(error) = spool.remove_tombstone(&self.run, 0).and_then(|()| spool.sync()) {
             tracing::warn!("an unused tombstone stays behind: {error}");
+            return false;
+        }
+        if spool.has_left_dotlock() {
+            return false;
         }
         if let Err(error) = self.flow.records.remove(self.run.as_str()) {
             tracing::warn!(
                 run = self.run.as_str(),
                 "the record of an attempt without commit stays behind: {error}"
             );
+            return false;
         }
+        true
     }
 
     fn step(&self, step: &'static str) {

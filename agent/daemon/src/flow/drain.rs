@@ -126,7 +126,13 @@ pub(super) fn drain(
     }
     if let Some(mut worker) = worker {
         worker.order(Order::Release, None).map_err(|error| error.to_string())?;
-        worker.finish();
+        if !worker.finish() {
+            // Dotlocks on folders: their owner is dead, and its successor removes them.
+            flow.set_unsettled(record, true);
+        }
+    }
+    if spool.has_left_dotlock() {
+        return Err("the spool's dotlock cannot be removed".to_owned());
     }
     if drained.messages > 0 {
         tracing::info!(user = ?record.user, run = run.as_str(), messages = drained.messages, "carried mail over that came to the old place");

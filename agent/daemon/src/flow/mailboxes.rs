@@ -55,6 +55,10 @@ pub(super) struct Memory {
     standings: HashMap<MailboxKey, Standing>,
     /// Runs of which only the disk knows the end, or whose spool is not set aside; and when and how often they were tried.
     unsettled: HashMap<String, Tried>,
+    /// Their records, which may not even have been written.
+    begun: HashMap<String, Arc<Record>>,
+    /// The map could not be written.
+    map_is_old: bool,
     pub(super) late: Late,
     pub(super) retention: Retention,
     pub(super) names: Names,
@@ -195,6 +199,7 @@ impl Flow {
             uidl,
             reuse_xuidl,
             timezone: settings.config.mail.timezone.clone().unwrap_or_default(),
+            reserve: settings.config.keep.reserve,
         }
     }
 
@@ -214,8 +219,9 @@ impl Flow {
         if let Err(error) = self.records.put(record) {
             tracing::error!(
                 run = record.run,
-                "the record cannot be written, the next start settles this run again: {error}"
+                "the record cannot be written, this run is settled again: {error}"
             );
+            self.set_unsettled(record, true);
         }
         self.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
         self.stages.forget(&record.key());
@@ -243,26 +249,32 @@ impl Flow {
         self.write_map_with(settings, all.iter().map(AsRef::as_ref));
     }
 
+    /// A map that cannot be written is tried again by the tick.
     fn write_map_with<'a>(&self, settings: &Settings, records: impl Iterator<Item = &'a Record>) {
         let meant = |record: &&Record| !self.memory().names.means_another(record);
-        if let Err(error) = map::write(&settings.config.agent.state, records.filter(meant)) {
+        let written = map::write(&settings.config.agent.state, records.filter(meant));
+        if let Err(error) = &written {
             tracing::error!(
                 "the map for LDA and LMTP cannot be written, mail through them is deferred: {error}"
             );
         }
+        self.memory().map_is_old = written.is_err();
     }
 
     /// Only the disk knows how this run ended, or (`committed`) its spool still stands at its place.
     pub(super) fn set_unsettled(&self, record: &Record, committed: bool) {
         let mut memory = self.memory();
         memory.unsettled.insert(record.run.clone(), Tried::never());
+        memory.begun.insert(record.run.clone(), Arc::new(record.clone()));
         if !committed {
             memory.standings.insert(record.key(), Standing::Unknown);
         }
     }
 
     pub(super) fn settled(&self, record: &Record) {
-        self.memory().unsettled.remove(&record.run);
+        let mut memory = self.memory();
+        memory.unsettled.remove(&record.run);
+        memory.begun.remove(&record.run);
     }
 
     /// A number for an archive entry that no entry ever had: the work folder remembers positions by it.
@@ -355,7 +367,8 @@ impl Flow {
     }
 
     fn settle_run(&self, run: &str) {
-        let Some(record) = self.records.all().into_iter().find(|record| record.run == run) else {
+        let written = self.records.all().into_iter().find(|record| record.run == run);
+        let Some(record) = written.or_else(|| self.memory().begun.get(run).cloned()) else {
             self.memory().unsettled.remove(run);
             return;
         };
@@ -394,6 +407,9 @@ impl Flow {
             self.settle_run(&run);
         }
         let settings = self.settings();
+        if self.memory().map_is_old {
+            self.write_map_of_all(&settings);
+        }
         self.look_after_late_mail(&settings);
         self.look_after_originals(&settings);
         stages::sweep(self, &settings);

@@ -97,9 +97,13 @@ pub(super) fn blocked(block: Block, detail: u64, words: &str, account: &Account)
             format!("the original of {} is not where it was set aside{named}", mailbox(detail)),
             "bring it back from a backup".to_owned(),
         ),
+        Block::NoRoom if detail == 0 => (
+            format!("not enough would stay free{named}"),
+            format!("make room on the file system of {home}, or lower keep.reserve"),
+        ),
         Block::NoRoom => (
-            format!("no room or quota for the Maildir: {}", errno()),
-            "make room: as much as the mailbox has".to_owned(),
+            format!("no room or quota: {}{named}", errno()),
+            "make room: as much as the mailbox has, and keep.reserve besides".to_owned(),
         ),
         Block::WorkBusy => (format!("something else works on {work}"), String::new()),
         Block::Rewritten => (
@@ -137,6 +141,15 @@ pub(super) fn worker(error: &WorkerError, account: &Account) -> Outcome {
             error.to_string(),
             "see that mailready-worker lies beside the agent",
         )),
+        WorkerError::Failed(step, Errno::EIO) => {
+            let Account { home, inbox, .. } = account;
+            Outcome::Failed(disk(format!(
+                "the disk of {} or {} gives errors: {}",
+                home.display(),
+                inbox.display(),
+                step.word()
+            )))
+        }
         WorkerError::Halted | WorkerError::Resting(_) => Outcome::Failed(Reason::new(
             WORKER_STOPPED,
             error.to_string(),
@@ -167,9 +180,10 @@ pub(super) fn spool(error: &SpoolError) -> Outcome {
     let reason = |code, mend: &str| Reason::new(code, error.to_string(), mend);
     match error.errno {
         Errno::ENOSPC | Errno::EDQUOT => {
-            Outcome::Blocked(reason("no-room", "make room on the spool's file system"))
+            Outcome::Blocked(reason("no-room", "make room on the spool's file system, or raise the quota"))
         }
         Errno::EROFS => Outcome::Blocked(reason("read-only", "mount it read-write")),
+        Errno::EIO => Outcome::Failed(disk(error.to_string())),
         Errno::EPERM | Errno::EACCES => Outcome::Blocked(reason("spool", "see to owner and mode")),
         Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOLCK => Outcome::Blocked(reason(
             "no-locks",
@@ -180,6 +194,19 @@ pub(super) fn spool(error: &SpoolError) -> Outcome {
         }
         _ => Outcome::Failed(reason("spool", "")),
     }
+}
+
+/// Nothing that mailready can do anything about, but for trying again.
+fn disk(text: String) -> Reason {
+    Reason::new("disk", text, "look into the kernel's log and after that disk; it is tried again")
+}
+
+pub(super) fn not_committed(why: &str) -> Reason {
+    Reason::new(
+        "interrupted",
+        format!("the commit was not carried out, the mbox is in use as before: {why}"),
+        "see to what is named there if it does not pass; it is tried again",
+    )
 }
 
 pub(super) fn foreign_spool(inbox: &Path, what: &str) -> Reason {
@@ -288,7 +315,11 @@ pub(super) fn doveadm(error: &std::io::Error) -> Reason {
 }
 
 pub(super) fn not_drained(why: &str) -> Reason {
-    Reason::new("drain", format!("mail at the old place cannot be carried over: {why}"), "")
+    Reason::new(
+        "drain",
+        format!("mail at the old place cannot be carried over: {why}"),
+        "see to what is named there if it does not pass; it is tried again",
+    )
 }
 
 pub(super) fn over_limit(inbox: &Path, length: u64, limit: u64) -> Reason {
@@ -303,7 +334,11 @@ pub(super) fn over_limit(inbox: &Path, length: u64, limit: u64) -> Reason {
 }
 
 pub(super) fn rollback_given_up(why: &str) -> Reason {
-    Reason::new("rollback", format!("the rollback was given up, the Maildir is in use as before: {why}"), "")
+    Reason::new(
+        "rollback",
+        format!("the rollback was given up, the Maildir is in use as before: {why}"),
+        "see to what is named there, and order it again",
+    )
 }
 
 /// Past its commit: there is nothing to be done but to wait, or to mend what it waits for.

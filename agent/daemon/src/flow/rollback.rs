@@ -303,7 +303,9 @@ pub(super) fn told(settings: &Settings, account: &Account, record: &Record) -> O
 pub(super) fn give_up(flow: &Flow, settings: &Settings, record: &mut Record, spool: &Spool, run: &RunId) {
     // Synced, since nobody looks for it in a run that has its end.
     if let Err(error) = spool.remove_back(run).and_then(|()| spool.sync()) {
-        tracing::warn!("an unused mbox stays behind: {error}");
+        tracing::warn!("an unused mbox stays behind, and is removed later: {error}");
+        flow.set_standing(record.key(), Standing::Maildir { run: record.run.clone() });
+        return flow.set_unsettled(record, true);
     }
     if record.phase == Phase::RollingBack {
         flow.set_converted(settings, record);
@@ -326,6 +328,10 @@ pub(super) fn finish(
     let in_folders = if is_back { 0 } else { place::folders(worker)? };
     let in_spool = place::spool(flow, settings, record, spool, run, worker, &note)?;
     let messages = messages + in_folders + in_spool;
+    if spool.has_left_dotlock() {
+        // Afterwards nobody would look for it.
+        return Err("the spool's dotlock cannot be removed".to_owned());
+    }
     worker.order(Order::BackDone, None).map_err(|error| error.to_string())?;
     match worker.answer(&|| false, &mut |_, _, _| {}).map_err(|error| error.to_string())? {
         Report::Done => {}

@@ -64,9 +64,13 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Outco
         return Outcome::Converted { run: record.run, messages: 0 };
     }
     let _ = worker.order(Order::Release, None);
-    worker.finish();
-    flow.set_converted(settings, &mut record);
+    if !worker.finish() || spool.has_left_dotlock() {
+        tracing::warn!(user = ?record.user, run = run.as_str(), "locks of this run could not be removed yet");
+        return Outcome::Converted { run: record.run, messages: 0 };
+    }
+    // In this order: it is unsettled again if the record cannot be written.
     flow.settled(&record);
+    flow.set_converted(settings, &mut record);
     flow.mark_by_content(&record);
     tracing::info!(user = ?record.user, run = run.as_str(), "a run that had come to its commit is rolled forward; the Maildir is the mail");
     Outcome::Converted { run: record.run, messages: 0 }

@@ -54,9 +54,10 @@ pub(super) fn settle(flow: &Flow, settings: &Settings, record: &Record) -> Resul
     if !worker.abort() {
         return Err("the worker did not live to undo what had been begun".to_owned());
     }
+    // Again if something of it stays behind.
+    flow.settled(&record);
     rollback::give_up(flow, settings, &mut record, &spool, &run);
     flow.sessions.reopen(&record.key());
-    flow.settled(&record);
     tracing::info!(user = ?record.user, run = run.as_str(), "a rollback that had not come to its commit is undone; the Maildir is the mail");
     Ok(Settled::Maildir)
 }

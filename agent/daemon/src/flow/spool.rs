@@ -3,6 +3,7 @@
 //! Both folders are root's ground (`/var/mail` may be group-writable for mail programs), and this is the only place where the agent touches it. Every name is one
 //! component below a handle, links are never followed, and what was opened is looked at before it is believed.
 
+use std::cell::Cell;
 use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -114,6 +115,8 @@ pub(super) struct Spool {
     folder_path: PathBuf,
     archive_path: PathBuf,
     uid: Uid,
+    /// A dotlock of ours could not be removed.
+    dotlock_left: Cell<bool>,
 }
 
 impl Spool {
@@ -130,7 +133,20 @@ impl Spool {
         let fd = Archive::open(archive, make)?.into_folder();
         let name = CString::new(name.as_bytes()).map_err(|_| invalid())?;
         let (folder_path, archive_path) = (folder_path.to_owned(), archive.to_owned());
-        Ok(Self { folder, archive: fd, name, folder_path, archive_path, uid: Uid::from_raw(uid) })
+        Ok(Self {
+            folder,
+            archive: fd,
+            name,
+            folder_path,
+            archive_path,
+            uid: Uid::from_raw(uid),
+            dotlock_left: Cell::new(false),
+        })
+    }
+
+    /// Whether a dotlock that was taken by this handle still stands, because the disk would not let it be removed.
+    pub(super) fn has_left_dotlock(&self) -> bool {
+        self.dotlock_left.get()
     }
 
     /// Whether spool and archive are on disks of this machine alone. Locks, leases and inode numbers mean something else, or nothing, where another machine can write.

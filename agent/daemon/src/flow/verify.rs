@@ -49,12 +49,17 @@ pub(super) fn verify(
             worker.order(Order::Release, None).map_err(failed)?;
             if worker.finish() {
                 flow.stages.forget(&record.key());
+            } else {
+                flow.set_unsettled(record, true);
             }
             Ok(checked)
         }
         Err(outcome) => {
+            // Its copies go later, then.
             if worker.abort() {
                 flow.stages.forget(&record.key());
+            } else {
+                flow.set_unsettled(record, true);
             }
             Err(outcome)
         }

@@ -19,6 +19,7 @@ use crate::file::{self, FILE, FOLDER, Identity};
 use crate::folders;
 use crate::look::IndexLook;
 use crate::passing::Passing;
+use crate::room::{self, Need};
 use crate::wire::{Block, Report, Step};
 use crate::{Stop, Task, note, step};
 
@@ -102,6 +103,17 @@ impl<'a> Boxes<'a> {
         self.boxes.iter().filter(|each| each.is_mailbox && !each.is_inbox() && !each.placed).count() as u64
     }
 
+    /// By what the mboxes had when they were converted, on both disks.
+    fn check_room(&self, marker: &Marker) -> Result<(), Stop> {
+        let bytes = |inbox: bool| {
+            let of = self.boxes.iter().filter(|each| each.is_inbox() == inbox && each.written.is_none());
+            let lengths = of.filter_map(|each| Some(marker.sources.get(each.position?)?.length));
+            Need { bytes: lengths.sum(), files: self.boxes.len() as u64 }
+        };
+        room::check(self.task, self.task.place.work(), bytes(false))?;
+        room::check(self.task, self.inbox.as_fd(), bytes(true))
+    }
+
     /// Writes every mailbox, or what has changed since it was written.
     pub(super) fn write(
         &mut self,
@@ -117,6 +129,7 @@ impl<'a> Boxes<'a> {
             self.boxes = listed;
         }
         super::put_back::check_places(self)?;
+        self.check_room(marker)?;
         let mut passing = Passing::new(channel, 0);
         for number in 0..self.boxes.len() {
             self.write_one(number, maildir, &mut passing)?;

@@ -55,6 +55,7 @@ impl User {
             uidl: String::new(),
             reuse_xuidl: false,
             timezone: "UTC".into(),
+            reserve: 0,
         };
         let user = Self { root, job };
         for folder in ["home", "home/mail"] {

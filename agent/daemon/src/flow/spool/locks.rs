@@ -2,7 +2,7 @@
 //!
 //! Programs take these in every order, so none is ever waited for while another is held: all are tried, and on the first refusal all are let go of.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -97,14 +97,14 @@ impl Spool {
             .map_err(self.in_archive("create", &ours))?;
         let host = nix::unistd::gethostname().unwrap_or_default();
         let text = format!("{pid}:{}", host.to_string_lossy());
-        write(&file, text.as_bytes()).map_err(self.in_archive("write", &ours))?;
         let theirs = self.dotlock_name();
-        match linkat(&self.archive, ours.as_str(), &self.folder, theirs.as_c_str(), AtFlags::empty()) {
-            Ok(()) => Ok(Some(Dotlock { spool: self, ours, theirs })),
-            Err(Errno::EEXIST) => {
-                let _ = unlinkat(&self.archive, ours.as_str(), UnlinkatFlags::NoRemoveDir);
-                Ok(None)
-            }
+        // From here on it goes with this value, linked or not.
+        let dotlock = Dotlock { spool: self, ours, theirs };
+        write(&file, text.as_bytes()).map_err(self.in_archive("write", &dotlock.ours))?;
+        let (ours, theirs) = (dotlock.ours.as_str(), dotlock.theirs.as_c_str());
+        match linkat(&self.archive, ours, &self.folder, theirs, AtFlags::empty()) {
+            Ok(()) => Ok(Some(dotlock)),
+            Err(Errno::EEXIST) => Ok(None),
             Err(errno) => Err(self.at_spool("make the dotlock of")(errno)),
         }
     }
@@ -120,7 +120,7 @@ impl Spool {
         let theirs = self.dotlock_name();
         let standing = fstatat(&self.folder, theirs.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
         let found = standing.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (mine.st_dev, mine.st_ino));
-        drop(Dotlock { spool: self, ours, theirs });
+        self.remove_dotlock(&ours, &theirs).map_err(self.at_spool("remove the dotlock of"))?;
         Ok(found)
     }
 }
@@ -207,16 +207,29 @@ struct Dotlock<'spool> {
     theirs: CString,
 }
 
-impl Drop for Dotlock<'_> {
-    fn drop(&mut self) {
-        let (archive, folder) = (&self.spool.archive, &self.spool.folder);
+impl Spool {
+    /// The end in the archive folder goes last: it alone says that the other one is ours.
+    fn remove_dotlock(&self, ours: &str, theirs: &CStr) -> nix::Result<()> {
+        let (archive, folder) = (&self.archive, &self.folder);
         let identity = |stat: FileStat| (stat.st_dev, stat.st_ino);
-        let mine = fstatat(archive, self.ours.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map(identity);
-        let standing = fstatat(folder, self.theirs.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map(identity);
+        let mine = fstatat(archive, ours, AtFlags::AT_SYMLINK_NOFOLLOW).map(identity);
+        let standing = fstatat(folder, theirs, AtFlags::AT_SYMLINK_NOFOLLOW).map(identity);
         // Somebody who found the lock stale may have put his own there.
         if mine.is_ok() && mine == standing {
-            let _ = unlinkat(folder, self.theirs.as_c_str(), UnlinkatFlags::NoRemoveDir);
+            unlinkat(folder, theirs, UnlinkatFlags::NoRemoveDir)?;
         }
-        let _ = unlinkat(archive, self.ours.as_str(), UnlinkatFlags::NoRemoveDir);
+        match unlinkat(archive, ours, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+impl Drop for Dotlock<'_> {
+    fn drop(&mut self) {
+        if let Err(errno) = self.spool.remove_dotlock(&self.ours, &self.theirs) {
+            tracing::error!("{}", self.spool.at_spool("remove the dotlock of")(errno));
+            self.spool.dotlock_left.set(true);
+        }
     }
 }
