@@ -11,7 +11,7 @@
 //! somebody else or has another mode than ours is left where it is. An error is no error: then the message is written, as without all this.
 //!
 //! Messages that are not held in memory would be written before their hash is known. So they are compared as they come with the one file that begins as they do, and nothing is written as
-//! long as they agree ([`Twin`]).
+//! long as they agree (`Twin`).
 
 use crate::window::read_at;
 use crate::{Error, Result, RunId, dir};
