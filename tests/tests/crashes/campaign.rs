@@ -33,7 +33,7 @@ fn campaign(name: &str, work: Work, every: usize) -> Result<()> {
         .collect();
     drop(rig);
     let every = if std::env::var_os("MAILREADY_LONG").is_some() { 1 } else { every };
-    let mut plan = plan(&places, every);
+    let mut plan = plan(&places, work, every);
     let wiped = plan.iter().filter(|(.., wiped)| *wiped).count();
     // For looking closer at some: only spots that hold this text.
     if let Ok(only) = std::env::var("MAILREADY_SPOT") {
@@ -57,15 +57,20 @@ fn campaign(name: &str, work: Work, every: usize) -> Result<()> {
 }
 
 /// At every place all die; at some also the one that makes the call alone, or the other one, while there is a worker.
-fn plan(places: &[Place], every: usize) -> Vec<(Spot, Whom, bool)> {
+fn plan(places: &[Place], work: Work, every: usize) -> Vec<(Spot, Whom, bool)> {
     let spots = deaths::spots(places);
     let by_worker = |place: &Place| place.program == "mailready-worker";
     let first = places.iter().position(by_worker).unwrap_or(0);
     let last = places.iter().rposition(by_worker).unwrap_or(0);
-    // Every second one loses all but records and holds besides; if all ways are asked for, each dies both ways.
-    let mut plan: Vec<_> =
-        spots.iter().enumerate().map(|(number, spot)| (spot.clone(), Whom::All, number % 2 == 0)).collect();
-    if every == 1 {
+    // Every second one loses all but records and holds besides; if all ways are asked for, each dies both ways. Not the end of the originals: without the agent's count of the days that have passed
+    // they are kept for as long again, as they should be.
+    let wipes = work != Work::Retention;
+    let mut plan: Vec<_> = spots
+        .iter()
+        .enumerate()
+        .map(|(number, spot)| (spot.clone(), Whom::All, wipes && number % 2 == 0))
+        .collect();
+    if every == 1 && wipes {
         plan.extend(plan.clone().into_iter().map(|(spot, whom, wiped)| (spot, whom, !wiped)));
     }
     for (number, spot) in spots.iter().enumerate().take(last + 1).skip(first) {

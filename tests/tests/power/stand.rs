@@ -26,6 +26,7 @@ convert = "none"
 bus = "none"
 [site]
 readers = []
+deliverers = []
 [sessions]
 probe = "none"
 "#;
