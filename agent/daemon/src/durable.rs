@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Prefix of files that are being written. What a crash leaves of them is nobody's.
 const UNFINISHED: &str = ".tmp-";
@@ -18,6 +19,8 @@ pub struct Shelf {
     path: PathBuf,
     folder: File,
     counter: AtomicU64,
+    /// What could not be removed, on a disk that gave errors.
+    left: Mutex<Vec<PathBuf>>,
 }
 
 impl Shelf {
@@ -41,7 +44,7 @@ impl Shelf {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { path, folder, counter: AtomicU64::new(0) })
+        Ok(Self { path, folder, counter: AtomicU64::new(0), left: Mutex::default() })
     }
 
     /// Path of the entry `name`, for messages and for reading.
@@ -75,10 +78,12 @@ impl Shelf {
         let written =
             write_synced(&unfinished, content).and_then(|()| fs::rename(&unfinished, self.path_of(name)));
         if let Err(error) = written {
-            // Best effort: the next start removes it otherwise, and the first error is the one to tell.
-            let _ = fs::remove_file(&unfinished);
+            // The first error is the one to tell.
+            self.left().push(unfinished);
+            self.clear_up();
             return Err(error);
         }
+        self.clear_up();
         self.folder.sync_all()
     }
 
@@ -89,8 +94,22 @@ impl Shelf {
     pub fn remove(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.path_of(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => self.folder.sync_all(),
+            _ => {
+                self.clear_up();
+                self.folder.sync_all()
+            }
         }
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        // A list of names; nothing in it is ever half done.
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what earlier failures have left, if the disk is well again; else the next start does.
+    fn clear_up(&self) {
+        self.left()
+            .retain(|path| fs::remove_file(path).is_err_and(|error| error.kind() != io::ErrorKind::NotFound));
     }
 }
 

@@ -24,6 +24,9 @@ const CONFIG: &str = r#"
 convert = "none"
 [agent]
 bus = "none"
+[site]
+# Both kinds of site are made here, and what is wrong with those that were never told is another theme's question.
+deliverers = []
 [sessions]
 budget = "1s"
 "#;

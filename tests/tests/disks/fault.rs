@@ -283,6 +283,8 @@ impl Rig {
             })?;
             left.extend(names);
         }
+        // What a run whose worker died had staged is for the next one to take over.
+        left.retain(|path| !path.contains("/.mailready/kept-"));
         Ok(left)
     }
 
