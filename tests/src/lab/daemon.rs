@@ -28,7 +28,15 @@ pub struct Log(Arc<(Mutex<Lines>, Condvar)>);
 #[derive(Default)]
 struct Lines {
     lines: Vec<Line>,
-    ended: bool,
+    /// Streams that are read. Stdout may end while the last word on stderr is still under way.
+    open: usize,
+    begun: bool,
+}
+
+impl Lines {
+    fn ended(&self) -> bool {
+        self.begun && self.open == 0
+    }
 }
 
 impl Log {
@@ -38,6 +46,11 @@ impl Log {
 
     fn follow(&self, stream: impl Read + Send + 'static) {
         let log = self.clone();
+        {
+            let mut lines = log.lock();
+            lines.open += 1;
+            lines.begun = true;
+        }
         thread::spawn(move || {
             let mut stream = BufReader::new(stream);
             let mut line = Vec::new();
@@ -47,7 +60,7 @@ impl Log {
                 log.0.1.notify_all();
                 line.clear();
             }
-            log.lock().ended = true;
+            log.lock().open -= 1;
             log.0.1.notify_all();
         });
     }
@@ -73,7 +86,7 @@ impl Log {
     /// Whether all was read that the program and its children will ever say.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.lock().ended
+        self.lock().ended()
     }
 
     /// The last lines, for an error message.
@@ -108,7 +121,7 @@ impl Log {
                 seen += 1;
             }
             let left = PATIENCE.saturating_sub(start.elapsed());
-            if held.ended || left.is_zero() {
+            if held.ended() || left.is_zero() {
                 drop(held);
                 return Err(LabError::Timeout {
                     what: what.into(),
