@@ -442,7 +442,8 @@ impl Rig {
                 entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
             };
             left.extend(names(&work).into_iter().filter(|name| {
-                let beginnings = ["stage-", "back-", "check-", "rolling-back", "lock-"];
+                // Not the copies of a verification that was killed, which the next one removes.
+                let beginnings = ["stage-", "back-", "rolling-back", "lock-"];
                 beginnings.iter().any(|begin| name.starts_with(begin)) || name.ends_with(".tmp")
             }));
             for folder in ["/var/mail".to_owned(), format!("{home}/mail"), format!("{home}/mail/lists")] {
