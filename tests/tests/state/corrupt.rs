@@ -108,7 +108,7 @@ fn holds_leftovers_and_the_map() -> Result<()> {
             assert!(!rig.names(&format!("{state}/{folder}"))?.iter().any(|name| name.starts_with('.')));
         }
         let map = rig.text(&format!("{state}/userdb"))?;
-        assert_eq!(map.lines().count(), 2, "{map}");
+        assert_eq!(map.lines().count(), 3, "the probe, ann and bob: {map}");
         assert!(map.contains(&format!("ann:::::::userdb_mail=maildir:{}/Maildir", ann.home())));
         agent.terminate()?;
     }
