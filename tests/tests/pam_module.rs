@@ -214,7 +214,8 @@ fn words_that_mean_nothing_change_nothing() {
 #[test]
 fn a_wait_holds_the_login_until_the_mail_is_ready() {
     let scene = Scene::new();
-    scene.stack("optional", "wait=20s");
+    // A machine that stalls gets its time for the first answer.
+    scene.stack("optional", "wait=20s timeout=1s");
     let marker = scene.folder.path().join("marker");
     let agent = scene.agent(&Play::Commit(marker.clone()));
     let shown = scene.goes_through("ann");
