@@ -78,7 +78,8 @@ fn without_its_records_the_agent_does_not_start() -> Result<()> {
     rig.machine.write(RUNS, b"", (0, 0), 0o600)?;
     let agent = rig.machine.daemon("/usr/sbin/mailready-agent", [] as [&str; 0])?;
     let status = agent.wait_end()?;
-    assert!(!status.success() && agent.log.tail().contains(RUNS), "{status}: {}", agent.log.tail());
+    assert!(!status.success(), "{status}");
+    agent.log.wait("why it does not start", |line| line.contains(RUNS))?;
     assert_eq!(all_of(&rig, &ann)?, before);
     rig.machine.run("rm", [RUNS])?;
     rig.machine.run("mv", ["/root/runs", RUNS])?;
